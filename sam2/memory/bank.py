@@ -1,0 +1,49 @@
+"""The memories of one object, by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sam2.memory.entry import MemoryEntry
+
+
+@dataclass
+class MemoryBank:
+    """Memories of one object.
+
+    Invariant: a frame is in `conditioning` or in `recent`, never in both.
+    """
+
+    conditioning: dict[int, MemoryEntry] = field(default_factory=dict)
+    recent: dict[int, MemoryEntry] = field(default_factory=dict)
+
+    def add(self, entry: MemoryEntry) -> None:
+        """Stores `entry`, replacing what was remembered of its frame."""
+        self.discard(entry.frame_idx)
+        (self.conditioning if entry.is_conditioning else self.recent)[entry.frame_idx] = entry
+
+    def get(self, frame_idx: int) -> MemoryEntry | None:
+        """The memory of a frame, or None."""
+        return self.conditioning.get(frame_idx) or self.recent.get(frame_idx)
+
+    def discard(self, frame_idx: int) -> MemoryEntry | None:
+        """Forgets a frame; returns what was forgotten, or None."""
+        return self.conditioning.pop(frame_idx, None) or self.recent.pop(frame_idx, None)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self.conditioning.clear()
+        self.recent.clear()
+
+    def __iter__(self) -> Iterator[MemoryEntry]:
+        yield from self.conditioning.values()
+        yield from self.recent.values()
+
+    def __len__(self) -> int:
+        return len(self.conditioning) + len(self.recent)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all entries."""
+        return sum(entry.nbytes for entry in self)

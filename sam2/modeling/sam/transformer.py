@@ -1,0 +1,204 @@
+"""Attention layers and the two-way transformer of the mask decoder (SAM, arXiv 2304.02643, section A).
+
+Shapes: B batch, N query tokens, M key tokens, C channels, G heads, D channels of a head.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam2.modeling.layers import MLP
+from sam2.modeling.position_encoding import TableCache, axial_rotation, rotate
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose inner width may be smaller than that of its inputs.
+
+    Args:
+        embedding_dim: width of queries and output.
+        num_heads: heads; must divide the inner width.
+        downsample_rate: `embedding_dim` over the inner width.
+        dropout: on the attention weights, in training.
+        kv_in_dim: width of keys and values, where it is not `embedding_dim`.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_heads: int,
+        downsample_rate: int = 1,
+        dropout: float = 0.0,
+        kv_in_dim: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedding_dim = embedding_dim
+        self.kv_in_dim = embedding_dim if kv_in_dim is None else kv_in_dim
+        self.internal_dim = embedding_dim // downsample_rate
+        self.num_heads = num_heads
+        if self.internal_dim % num_heads:
+            raise ValueError(f"num_heads is {num_heads}: it must divide the inner width {self.internal_dim}")
+        self.q_proj = nn.Linear(embedding_dim, self.internal_dim)
+        self.k_proj = nn.Linear(self.kv_in_dim, self.internal_dim)
+        self.v_proj = nn.Linear(self.kv_in_dim, self.internal_dim)
+        self.out_proj = nn.Linear(self.internal_dim, embedding_dim)
+        self.dropout_p = dropout
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def _attend(self, q_BGND: Tensor, k_BGMD: Tensor, v_BGMD: Tensor) -> Tensor:
+        dropout = self.dropout_p if self.training else 0.0
+        out = F.scaled_dot_product_attention(q_BGND, k_BGMD, v_BGMD, dropout_p=dropout)
+        return self.out_proj(out.transpose(1, 2).flatten(-2))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q [B, N, C], k and v [B, M, kv_in_dim] -> [B, N, C]."""
+        return self._attend(
+            self._split(self.q_proj(q)), self._split(self.k_proj(k)), self._split(self.v_proj(v))
+        )
+
+
+class RoPEAttention(Attention):
+    """Attention with axial rotary encoding of queries and keys on a square grid.
+
+    Args:
+        rope_theta: base of the frequencies.
+        rope_k_repeat: keys are several grids of the queries' size, one after another.
+        feat_sizes: kept for published configurations; the grid follows from the input.
+    """
+
+    def __init__(
+        self,
+        *args,
+        rope_theta: float = 10000.0,
+        rope_k_repeat: bool = False,
+        feat_sizes: tuple[int, int] = (64, 64),
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.rope_theta = rope_theta
+        self.rope_k_repeat = rope_k_repeat
+        self._cache = TableCache()
+
+    def rotation(self, num_tokens: int, device: torch.device) -> Tensor:
+        """The rotary table of a square grid of `num_tokens` cells: [num_tokens, D / 2, 2]."""
+        side = math.isqrt(num_tokens)
+        if side * side != num_tokens:
+            raise ValueError(f"rotary attention needs a square grid of tokens, but got {num_tokens} tokens")
+        dim = self.internal_dim // self.num_heads
+        return self._cache.get(
+            (side, device), lambda: axial_rotation(dim, side, side, self.rope_theta, device)
+        )
+
+    def _rotate_keys(self, k_BGMD: Tensor, rotation: Tensor) -> Tensor:
+        """Turns keys that are whole grids of the queries' size."""
+        grid = rotation.shape[0]
+        if k_BGMD.shape[-2] % grid or (k_BGMD.shape[-2] != grid and not self.rope_k_repeat):
+            raise ValueError(
+                f"{k_BGMD.shape[-2]} keys cannot be placed on a grid of {grid} queries"
+                + ("" if self.rope_k_repeat else " (rope_k_repeat is off)")
+            )
+        return rotate(k_BGMD.unflatten(-2, (-1, grid)), rotation).flatten(-3, -2)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, num_k_exclude_rope: int = 0) -> Tensor:
+        """As `Attention`; the last `num_k_exclude_rope` keys (object pointers) are not rotated."""
+        q = self._split(self.q_proj(q))
+        k = self._split(self.k_proj(k))
+        v = self._split(self.v_proj(v))
+        rotation = self.rotation(q.shape[-2], q.device)
+        placed = k.shape[-2] - num_k_exclude_rope
+        k_placed = self._rotate_keys(k[..., :placed, :], rotation) if placed else k[..., :0, :]
+        k = torch.cat((k_placed, k[..., placed:, :]), dim=-2) if num_k_exclude_rope else k_placed
+        return self._attend(rotate(q, rotation), k, v)
+
+
+class TwoWayAttentionBlock(nn.Module):
+    """Self-attention of the tokens, tokens to image, MLP on the tokens, image to tokens."""
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_heads: int,
+        mlp_dim: int = 2048,
+        activation: type[nn.Module] = nn.ReLU,
+        attention_downsample_rate: int = 2,
+        skip_first_layer_pe: bool = False,
+    ) -> None:
+        super().__init__()
+        self.self_attn = Attention(embedding_dim, num_heads)
+        self.norm1 = nn.LayerNorm(embedding_dim)
+        self.cross_attn_token_to_image = Attention(embedding_dim, num_heads, attention_downsample_rate)
+        self.norm2 = nn.LayerNorm(embedding_dim)
+        self.mlp = MLP(embedding_dim, mlp_dim, embedding_dim, num_layers=2, activation=activation)
+        self.norm3 = nn.LayerNorm(embedding_dim)
+        self.norm4 = nn.LayerNorm(embedding_dim)
+        self.cross_attn_image_to_token = Attention(embedding_dim, num_heads, attention_downsample_rate)
+        self.skip_first_layer_pe = skip_first_layer_pe
+
+    def forward(
+        self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens `queries` [B, N, C] and picture `keys` [B, M, C] with their encodings, both updated."""
+        if self.skip_first_layer_pe:
+            queries = self.self_attn(queries, queries, queries)
+        else:
+            placed = queries + query_pe
+            queries = queries + self.self_attn(placed, placed, queries)
+        queries = self.norm1(queries)
+
+        keys_placed = keys + key_pe
+        queries = self.norm2(queries + self.cross_attn_token_to_image(queries + query_pe, keys_placed, keys))
+        queries = self.norm3(queries + self.mlp(queries))
+        keys = self.norm4(keys + self.cross_attn_image_to_token(keys_placed, queries + query_pe, queries))
+        return queries, keys
+
+
+class TwoWayTransformer(nn.Module):
+    """`depth` two-way blocks and a last attention from the tokens to the picture."""
+
+    def __init__(
+        self,
+        depth: int,
+        embedding_dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        activation: type[nn.Module] = nn.ReLU,
+        attention_downsample_rate: int = 2,
+    ) -> None:
+        super().__init__()
+        self.depth = depth
+        self.embedding_dim = embedding_dim
+        self.num_heads = num_heads
+        self.mlp_dim = mlp_dim
+        self.layers = nn.ModuleList(
+            TwoWayAttentionBlock(
+                embedding_dim,
+                num_heads,
+                mlp_dim,
+                activation,
+                attention_downsample_rate,
+                skip_first_layer_pe=i == 0,
+            )
+            for i in range(depth)
+        )
+        self.final_attn_token_to_image = Attention(embedding_dim, num_heads, attention_downsample_rate)
+        self.norm_final_attn = nn.LayerNorm(embedding_dim)
+
+    def forward(
+        self, image_embedding: Tensor, image_pe: Tensor, point_embedding: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """image_embedding and image_pe [B, C, H, W], point_embedding [B, N, C].
+
+        Returns the tokens [B, N, C] and the picture [B, H * W, C].
+        """
+        keys = image_embedding.flatten(2).transpose(1, 2)
+        key_pe = image_pe.flatten(2).transpose(1, 2)
+        queries = point_embedding
+        for layer in self.layers:
+            queries, keys = layer(queries, keys, point_embedding, key_pe)
+        attended = self.final_attn_token_to_image(queries + point_embedding, keys + key_pe, keys)
+        return self.norm_final_attn(queries + attended), keys
