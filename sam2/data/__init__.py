@@ -1,0 +1,1 @@
+"""Generated images and clips for training, and readers of the usual data sets."""
