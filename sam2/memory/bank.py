@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sam2.memory.entry import MemoryEntry
 
@@ -30,6 +30,11 @@ class MemoryBank:
     def discard(self, frame_idx: int) -> MemoryEntry | None:
         """Forgets a frame; returns what was forgotten, or None."""
         return self.conditioning.pop(frame_idx, None) or self.recent.pop(frame_idx, None)
+
+    def release(self, frame_idx: int) -> None:
+        """Lets a frame no longer condition others; its memory stays."""
+        if frame_idx in self.conditioning:
+            self.add(replace(self.conditioning[frame_idx], is_conditioning=False))
 
     def clear(self) -> None:
         """Forgets everything."""

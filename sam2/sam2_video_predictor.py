@@ -1,0 +1,377 @@
+"""The published video predictor over the tracking engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import sam2.utils.misc as misc
+from sam2.modeling.outputs import FrameFeatures
+from sam2.modeling.sam2_base import SAM2Base
+from sam2.tracking.engine import FrameResult, TrackingEngine
+from sam2.tracking.session import ObjectTrack, VideoSession
+
+PublishedResult = tuple[int, list[int], Tensor]
+"""Frame index, object ids, mask logits float32 [N, 1, H, W] at the size of the video."""
+
+
+class SAM2VideoPredictor(SAM2Base):
+    """Prompts on any frame of a video, and masks of every object on all frames.
+
+    Args:
+        fill_hole_area: fill holes of at most this many pixels of the low-resolution mask; 0 for none.
+        non_overlap_masks: a pixel belongs to one object at most.
+        clear_non_cond_mem_around_input: forget tracked memories near a newly prompted frame.
+        add_all_frames_to_correct_as_cond: a frame corrected after tracking conditions others.
+        kwargs: options of `SAM2Base`.
+    """
+
+    def __init__(
+        self,
+        fill_hole_area: int = 0,
+        non_overlap_masks: bool = False,
+        clear_non_cond_mem_around_input: bool = False,
+        add_all_frames_to_correct_as_cond: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.fill_hole_area = fill_hole_area
+        self.non_overlap_masks = non_overlap_masks
+        self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
+        self.add_all_frames_to_correct_as_cond = add_all_frames_to_correct_as_cond
+
+    @classmethod
+    def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2VideoPredictor:
+        """The predictor with an official model of the hub, such as "facebook/sam2.1-hiera-large"."""
+        from sam2.build_sam import build_sam2_video_predictor_hf
+
+        return build_sam2_video_predictor_hf(model_id, **kwargs)
+
+    @property
+    def engine(self) -> TrackingEngine:
+        """The engine under this predictor's present options."""
+        return TrackingEngine(
+            self, self.fill_hole_area, self.non_overlap_masks, self.clear_non_cond_mem_around_input
+        )
+
+    @torch.inference_mode()
+    def init_state(
+        self,
+        video_path: Any,
+        offload_video_to_cpu: bool = False,
+        offload_state_to_cpu: bool = False,
+        async_loading_frames: bool = False,
+    ) -> VideoSession:
+        """Opens a video; frames are read when they are needed.
+
+        Args:
+            video_path: a video file or its bytes, a folder of pictures, or a list of arrays.
+            offload_video_to_cpu: keep frames off the device until they are needed.
+            offload_state_to_cpu: keep memories and masks off the device.
+            async_loading_frames: read ahead in a thread.
+
+        Raises:
+            ValueError: not a video.
+        """
+        device = self.device
+        images, height, width = misc.load_video_frames(
+            video_path=video_path,
+            image_size=self.image_size,
+            offload_video_to_cpu=offload_video_to_cpu,
+            async_loading_frames=async_loading_frames,
+            compute_device=device,
+        )
+        session = VideoSession(
+            images=images,
+            video_height=int(height),
+            video_width=int(width),
+            device=device,
+            storage_device=torch.device("cpu") if offload_state_to_cpu else device,
+            offload_video_to_cpu=offload_video_to_cpu,
+            offload_state_to_cpu=offload_state_to_cpu,
+        )
+        self.engine.features(session, 0)  # so that the first prompt answers at once
+        return session
+
+    # ------------------------------------------------------------------ prompts
+
+    @torch.inference_mode()
+    def add_new_points_or_box(
+        self,
+        inference_state: VideoSession,
+        frame_idx: int,
+        obj_id: int,
+        points: Any = None,
+        labels: Any = None,
+        clear_old_points: bool = True,
+        normalize_coords: bool = True,
+        box: Any = None,
+    ) -> PublishedResult:
+        """Prompts an object with points, a box, or both.
+
+        Args:
+            frame_idx: where.
+            obj_id: the caller's id of the object; a new one makes a new object.
+            points: [P, 2], x and y in pixels of the video.
+            labels: [P], 1 on the object and 0 off it.
+            clear_old_points: forget earlier points on this frame; a box requires it.
+            normalize_coords: coordinates are pixels of the video; otherwise shares of its size.
+            box: x0, y0, x1, y1.
+
+        Returns:
+            The masks of all objects on this frame.
+
+        Raises:
+            ValueError: shapes that do not fit, coordinates outside the video, an empty box, no prompt,
+                no such frame.
+        """
+        inference_state.check_frame(frame_idx)
+        size = (inference_state.video_width, inference_state.video_height) if normalize_coords else (1, 1)
+        coords, kinds = _checked_prompts(points, labels, box, size)
+        if box is not None and not clear_old_points:
+            raise ValueError("a box replaces the points on its frame: pass clear_old_points=True with it")
+        coords = coords / torch.tensor(size) * self.image_size
+        track = inference_state.tracks.get(obj_id) or ObjectTrack(obj_id)
+        old = None if clear_old_points else track.points.get(frame_idx)
+        merged = misc.concat_points(
+            old, coords[None].to(inference_state.device), kinds[None].to(inference_state.device)
+        )
+        track.points[frame_idx] = merged
+        track.masks_given.pop(frame_idx, None)
+        return self._prompted(inference_state, track, frame_idx)
+
+    def add_new_points(self, *args: Any, **kwargs: Any) -> PublishedResult:
+        """Older name of `add_new_points_or_box`."""
+        return self.add_new_points_or_box(*args, **kwargs)
+
+    @torch.inference_mode()
+    def add_new_mask(
+        self, inference_state: VideoSession, frame_idx: int, obj_id: int, mask: Any
+    ) -> PublishedResult:
+        """Prompts an object with its mask [H, W], bool or 0 and 1, at the size of the video.
+
+        Raises:
+            ValueError: a mask of another size or type; no such frame.
+        """
+        inference_state.check_frame(frame_idx)
+        given = torch.as_tensor(mask)
+        height, width = inference_state.video_height, inference_state.video_width
+        if given.shape != (height, width):
+            raise ValueError(
+                f"the mask is {tuple(given.shape)}, but the video is {(height, width)} (height, width)"
+            )
+        if given.dtype != torch.bool:
+            if not bool(((given == 0) | (given == 1)).all()):
+                raise ValueError("a mask holds True and False, or 1 and 0: pass `mask > 0`, say")
+            given = given.bool()
+        resized = given[None, None].to(inference_state.device, torch.float32)
+        if (height, width) != (self.image_size, self.image_size):
+            resized = torch.nn.functional.interpolate(
+                resized,
+                size=(self.image_size, self.image_size),
+                mode="bilinear",
+                align_corners=False,
+                antialias=True,
+            )
+            resized = (resized >= 0.5).float()
+        track = inference_state.tracks.get(obj_id) or ObjectTrack(obj_id)
+        track.masks_given[frame_idx] = resized
+        track.points.pop(frame_idx, None)
+        return self._prompted(inference_state, track, frame_idx)
+
+    def _prompted(self, session: VideoSession, track: ObjectTrack, frame_idx: int) -> PublishedResult:
+        engine = self.engine
+        engine.prompt(
+            session,
+            track,
+            frame_idx,
+            correct_as_conditioning=self.add_all_frames_to_correct_as_cond,
+        )
+        session.tracks[track.obj_id] = track
+        return _published(engine.result(session, frame_idx))
+
+    @torch.inference_mode()
+    def clear_all_prompts_in_frame(
+        self, inference_state: VideoSession, frame_idx: int, obj_id: int, need_output: bool = True
+    ) -> PublishedResult | None:
+        """Takes back an object's prompts on one frame; the frame no longer conditions others.
+
+        Raises:
+            ValueError: no such object.
+        """
+        track = inference_state.track_of(obj_id)
+        track.points.pop(frame_idx, None)
+        track.masks_given.pop(frame_idx, None)
+        track.pending.pop(frame_idx, None)
+        track.bank.release(frame_idx)
+        track.tracked.pop(frame_idx, None)
+        if not need_output:
+            return None
+        return _published(self.engine.result(inference_state, frame_idx))
+
+    @torch.inference_mode()
+    def remove_object(
+        self, inference_state: VideoSession, obj_id: int, strict: bool = False, need_output: bool = True
+    ) -> tuple[list[int], list[tuple[int, Tensor]]]:
+        """Forgets an object; the others are not touched.
+
+        Args:
+            strict: an unknown id is an error.
+            need_output: give the remaining masks on the frames where the object had prompts.
+
+        Returns:
+            The remaining ids, and (frame, masks) pairs.
+        """
+        if obj_id not in inference_state.tracks and not strict:
+            return inference_state.obj_ids, []
+        frames = sorted(inference_state.track_of(obj_id).prompted_frames)
+        del inference_state.tracks[obj_id]
+        if not inference_state.tracks:
+            return [], []
+        updated = []
+        if need_output:
+            engine = self.engine
+            updated = [(f, engine.result(inference_state, f).logits) for f in frames]
+        return inference_state.obj_ids, updated
+
+    def reset_state(self, inference_state: VideoSession) -> None:
+        """Forgets all objects; the video stays open."""
+        inference_state.tracks.clear()
+
+    # ------------------------------------------------------------------ propagation
+
+    @torch.inference_mode()
+    def propagate_in_video_preflight(self, inference_state: VideoSession) -> None:
+        """Lets all prompts enter memory.
+
+        Raises:
+            RuntimeError: nothing was prompted.
+        """
+        if not inference_state.tracks:
+            raise RuntimeError(
+                "there is nothing to track: prompt an object with points, a box or a mask first"
+            )
+        self.engine.commit(inference_state)
+        for track in inference_state.tracks.values():
+            if not track.bank.conditioning:
+                raise RuntimeError(f"object {track.obj_id} has no prompt left: prompt it again, or remove it")
+
+    @torch.inference_mode()
+    def propagate_in_video(
+        self,
+        inference_state: VideoSession,
+        start_frame_idx: int | None = None,
+        max_frame_num_to_track: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[PublishedResult]:
+        """Tracks all objects, frame by frame.
+
+        Args:
+            start_frame_idx: the first frame; the earliest prompted one by default.
+            max_frame_num_to_track: how many frames after the first; all by default.
+            reverse: towards the beginning.
+
+        Yields:
+            Frame index, object ids, mask logits [N, 1, H, W] at the size of the video.
+
+        Raises:
+            RuntimeError: nothing was prompted. ValueError: no such frame.
+        """
+        for result in self.propagate(inference_state, start_frame_idx, max_frame_num_to_track, reverse):
+            yield _published(result)
+
+    @torch.inference_mode()
+    def propagate(
+        self,
+        session: VideoSession,
+        start_frame_idx: int | None = None,
+        max_frame_num_to_track: int | None = None,
+        reverse: bool = False,
+    ) -> Iterator[FrameResult]:
+        """`propagate_in_video` with predicted IoU and presence beside the masks."""
+        self.propagate_in_video_preflight(session)
+        if start_frame_idx is None:
+            start_frame_idx = min(min(t.bank.conditioning) for t in session.tracks.values())
+        session.check_frame(start_frame_idx)
+        limit = session.num_frames if max_frame_num_to_track is None else max_frame_num_to_track
+        if reverse:
+            frames = (
+                range(start_frame_idx, max(start_frame_idx - limit, 0) - 1, -1)
+                if start_frame_idx
+                else range(0)
+            )
+        else:
+            frames = range(start_frame_idx, min(start_frame_idx + limit, session.num_frames - 1) + 1)
+        engine = self.engine
+        for frame_idx in tqdm(frames, desc="propagate in video", disable=None):
+            yield engine.track_frame(session, frame_idx, reverse)
+
+    # ------------------------------------------------------------------ published names
+
+    def _get_image_feature(
+        self, inference_state: VideoSession, frame_idx: int, batch_size: int
+    ) -> tuple[Tensor, dict[str, Any], list[Tensor], list[Tensor], list[tuple[int, int]]]:
+        """A frame and its features in the published layout, repeated `batch_size` times."""
+        features: FrameFeatures = self.engine.features(inference_state, frame_idx)
+        backbone_out = {
+            "backbone_fpn": [x.expand(batch_size, -1, -1, -1) for x in features.maps],
+            "vision_pos_enc": [x.expand(batch_size, -1, -1, -1) for x in features.encodings],
+        }
+        image = inference_state.images[frame_idx].to(inference_state.device, torch.float32)
+        return (image.expand(batch_size, -1, -1, -1), *self._prepare_backbone_features(backbone_out))
+
+
+class SAM2VideoPredictorVOS(SAM2VideoPredictor):
+    """The predictor whose image encoder, memory attention and memory encoder are compiled at first use."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.compile_image_encoder = True
+        for module in (self.image_encoder, self.memory_attention, self.memory_encoder):
+            module.compile()
+
+
+def _published(result: FrameResult) -> PublishedResult:
+    return result.frame_idx, result.obj_ids, result.logits
+
+
+def _checked_prompts(points: Any, labels: Any, box: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Coordinates [P, 2] and labels [P] of a prompt, box corners first, as labels 2 and 3."""
+    if points is None and box is None:
+        raise ValueError("there is no prompt: give points with labels, or a box")
+    if (points is None) != (labels is None):
+        raise ValueError("points and labels belong together: give both or neither")
+    coords = torch.zeros(0, 2)
+    kinds = torch.zeros(0, dtype=torch.int32)
+    if points is not None:
+        coords = torch.as_tensor(np.asarray(points, dtype=np.float32)).reshape(
+            -1, np.shape(points)[-1] if np.ndim(points) else 1
+        )
+        kinds = torch.as_tensor(np.asarray(labels)).reshape(-1).to(torch.int32)
+        if coords.shape[-1] != 2 or coords.shape[0] != kinds.shape[0] or not len(coords):
+            raise ValueError(
+                f"points {np.shape(points)} and labels {np.shape(labels)} do not fit: give [P, 2] and [P]"
+            )
+        if not bool(((kinds >= 0) & (kinds <= 3)).all()):
+            raise ValueError(f"labels are {kinds.tolist()}: 1 is on the object, 0 off it")
+    if box is not None:
+        corners = torch.as_tensor(np.asarray(box, dtype=np.float32)).reshape(-1)
+        if corners.shape != (4,):
+            raise ValueError(f"the box has shape {np.shape(box)}: give x0, y0, x1, y1")
+        if not bool((corners[2:] > corners[:2]).all()) and bool(corners.isfinite().all()):
+            raise ValueError(f"the box {corners.tolist()} is empty: x1 and y1 must be greater than x0 and y0")
+        coords = torch.cat((corners.reshape(2, 2), coords))
+        kinds = torch.cat((torch.tensor([2, 3], dtype=torch.int32), kinds))
+    if not bool(coords.isfinite().all()):
+        raise ValueError(f"coordinates must be finite, but are {coords.tolist()}")
+    limit = torch.tensor(size)
+    outside = ((coords < 0) | (coords > limit)).any(dim=-1) & (kinds < 2)
+    if bool(outside.any()):
+        x, y = coords[outside][0].tolist()
+        raise ValueError(f"the point ({x:g}, {y:g}) lies outside the video, which is {size[0]} x {size[1]}")
+    return coords, kinds

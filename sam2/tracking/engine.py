@@ -1,0 +1,257 @@
+"""Prompting and tracking objects frame by frame: the loop around the model's pure steps.
+
+Shapes: N objects, S the model's input size, H x W the video.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sam2.memory.entry import MemoryEntry, MemorySelection
+from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput, enlarge
+from sam2.modeling.sam2_base import SAM2Base
+from sam2.tracking.session import ObjectMask, ObjectTrack, PendingMask, VideoSession
+from sam2.utils.misc import fill_holes_in_mask_scores
+
+PREVIOUS_LOGIT_BOUND = 32.0
+"""Previous logits are clamped to this magnitude before they are corrected."""
+MEMORY_DTYPE = torch.bfloat16
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """Masks of all objects on one frame.
+
+    Invariant: the first axis of every tensor follows `obj_ids`.
+    """
+
+    frame_idx: int
+    obj_ids: list[int]
+    low_res_logits: Tensor
+    """[N, 1, S / 4, S / 4]"""
+    predicted_iou: Tensor
+    """[N]"""
+    object_score_logits: Tensor
+    """Presence logits [N]."""
+    video_size: tuple[int, int]
+    """(height, width) in pixels."""
+    non_overlap: bool = False
+
+    @property
+    def logits(self) -> Tensor:
+        """Mask logits at the size of the video [N, 1, H, W], made at each call."""
+        logits = enlarge(self.low_res_logits, self.video_size)
+        return keep_strongest(logits) if self.non_overlap else logits
+
+    @property
+    def masks(self) -> Tensor:
+        """Masks at the size of the video, bool [N, H, W]."""
+        return self.logits[:, 0] > 0
+
+
+def keep_strongest(logits: Tensor) -> Tensor:
+    """Leaves each pixel of [N, 1, H, W] to the object with the highest logit, others at -10 or less."""
+    if logits.shape[0] < 2:
+        return logits
+    winner = logits.argmax(dim=0, keepdim=True)
+    index = torch.arange(logits.shape[0], device=logits.device)[:, None, None, None]
+    return torch.where(winner == index, logits, logits.clamp(max=-10.0))
+
+
+class TrackingEngine:
+    """Runs the model on the objects of one session.
+
+    Objects whose memories have equal shape run as one batch; each reads only its own.
+
+    Args:
+        model: the weights, in evaluation mode.
+        fill_hole_area: fill holes of at most this many pixels of the low-resolution mask; 0 for none.
+        non_overlap_masks: a pixel belongs to one object at most in results.
+        clear_non_cond_mem_around_input: forget tracked memories near a newly prompted frame.
+        max_batch: most objects in one batch.
+    """
+
+    def __init__(
+        self,
+        model: SAM2Base,
+        fill_hole_area: int = 0,
+        non_overlap_masks: bool = False,
+        clear_non_cond_mem_around_input: bool = False,
+        max_batch: int = 16,
+    ) -> None:
+        self.model = model
+        self.fill_hole_area = fill_hole_area
+        self.non_overlap_masks = non_overlap_masks
+        self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
+        self.max_batch = max_batch
+
+    def features(self, session: VideoSession, frame_idx: int) -> FrameFeatures:
+        """Features of a frame, batch 1, encoded at most once while they are held."""
+
+        def encode() -> FrameFeatures:
+            image = session.images[frame_idx].to(session.device, torch.float32)
+            return self.model.encode_image(image[None])
+
+        return session.features.get(frame_idx, encode)
+
+    # ------------------------------------------------------------------ prompts
+
+    def prompt(
+        self,
+        session: VideoSession,
+        track: ObjectTrack,
+        frame_idx: int,
+        *,
+        correct_as_conditioning: bool,
+    ) -> None:
+        """Segments an object on the frame whose prompt was just stored; the result waits in `pending`."""
+        is_init = frame_idx not in track.tracked
+        reverse = track.tracked.get(frame_idx, False)
+        points = track.points.get(frame_idx)
+        prev_logits = None
+        if points is not None and (before := track.latest(frame_idx)) is not None:
+            prev_logits = before.logits.to(session.device).clamp(-PREVIOUS_LOGIT_BOUND, PREVIOUS_LOGIT_BOUND)
+        selection: list[MemorySelection] | None = None
+        if not is_init:
+            selection = [self.model.memory_policy.select(track.bank, frame_idx, reverse, session.num_frames)]
+        out = self.model.step(
+            self.features(session, frame_idx),
+            selection,
+            points,
+            track.masks_given.get(frame_idx),
+            prev_logits,
+            is_init,
+        )
+        track.pending[frame_idx] = PendingMask(
+            self._shown(out, 0, session.storage_device),
+            out.obj_ptr.to(session.storage_device),
+            is_conditioning=is_init or correct_as_conditioning,
+        )
+
+    def commit(self, session: VideoSession) -> None:
+        """Lets the results of prompts enter memory."""
+        for track in session.tracks.values():
+            # corrections before conditioning frames, so that a frame's last word conditions
+            for frame_idx, waiting in sorted(track.pending.items(), key=lambda item: item[1].is_conditioning):
+                self._remember_prompted(session, track, frame_idx, waiting)
+            track.pending.clear()
+
+    def _remember_prompted(
+        self, session: VideoSession, track: ObjectTrack, frame_idx: int, waiting: PendingMask
+    ) -> None:
+        features = None
+        if self.model.num_maskmem > 0:
+            features = self.model.encode_memory(
+                self.features(session, frame_idx).embedding,
+                enlarge(waiting.mask.logits.to(session.device), self.model.image_size),
+                waiting.mask.object_score_logits.to(session.device),
+                is_mask_from_pts=True,
+            ).to(session.storage_device, MEMORY_DTYPE)
+        track.bank.add(
+            MemoryEntry(
+                frame_idx,
+                waiting.is_conditioning,
+                features,
+                waiting.obj_ptr,
+                waiting.mask.object_score_logits,
+            )
+        )
+        track.found[frame_idx] = waiting.mask
+        if self.clear_non_cond_mem_around_input:
+            self._forget_around(track, frame_idx)
+
+    def _forget_around(self, track: ObjectTrack, frame_idx: int) -> None:
+        reach = self.model.memory_temporal_stride_for_eval * self.model.num_maskmem
+        for near in [t for t in track.bank.recent if t != frame_idx and abs(t - frame_idx) <= reach]:
+            track.bank.discard(near)
+            track.found.pop(near)
+
+    # ------------------------------------------------------------------ tracking
+
+    def track_frame(self, session: VideoSession, frame_idx: int, reverse: bool) -> FrameResult:
+        """Follows every object to a frame; prompted frames keep the masks that they were given."""
+        groups: dict[tuple[int, int], list[tuple[ObjectTrack, MemorySelection]]] = defaultdict(list)
+        policy = self.model.memory_policy
+        for track in session.tracks.values():
+            if frame_idx in track.bank.conditioning:
+                if self.clear_non_cond_mem_around_input:
+                    self._forget_around(track, frame_idx)
+                continue
+            selection = policy.select(track.bank, frame_idx, reverse, session.num_frames)
+            groups[selection.shape].append((track, selection))
+        for group in groups.values():
+            for start in range(0, len(group), self.max_batch):
+                batch = group[start : start + self.max_batch]
+                self._track_batch(session, frame_idx, [t for t, _ in batch], [s for _, s in batch])
+        for track in session.tracks.values():
+            track.tracked[frame_idx] = reverse
+        return self.result(session, frame_idx)
+
+    def _track_batch(
+        self,
+        session: VideoSession,
+        frame_idx: int,
+        tracks: Sequence[ObjectTrack],
+        selections: Sequence[MemorySelection],
+    ) -> None:
+        features = self.features(session, frame_idx)
+        out = self.model.step(features, selections)
+        memory = None
+        if self.model.num_maskmem > 0:
+            memory = self.model.encode_memory(
+                features.embedding,
+                out.high_res_masks(self.model.image_size),
+                out.object_score_logits,
+                is_mask_from_pts=False,
+            ).to(session.storage_device, MEMORY_DTYPE)
+        for i, track in enumerate(tracks):
+            mask = self._shown(out, i, session.storage_device)
+            track.bank.add(
+                MemoryEntry(
+                    frame_idx,
+                    False,
+                    None if memory is None else memory[i : i + 1].clone(),
+                    out.obj_ptr[i : i + 1].to(session.storage_device, copy=True),
+                    mask.object_score_logits,
+                )
+            )
+            track.found[frame_idx] = mask
+
+    def _shown(self, out: FrameOutput, i: int, device: torch.device) -> ObjectMask:
+        """Object `i` of a step's output as it is stored: a copy, with its holes filled."""
+        logits = out.low_res_masks[i : i + 1]
+        if self.fill_hole_area > 0:
+            logits = fill_holes_in_mask_scores(logits, self.fill_hole_area)
+        return ObjectMask(
+            logits.to(device, copy=True),
+            out.ious[i : i + 1].amax(dim=-1).to(device, copy=True),
+            out.object_score_logits[i : i + 1].to(device, copy=True),
+        )
+
+    # ------------------------------------------------------------------ results
+
+    def result(self, session: VideoSession, frame_idx: int) -> FrameResult:
+        """The latest masks of all objects on a frame; an object not seen there yet is absent."""
+        side = self.model.image_size // self.model.backbone_stride * 4
+        absent = ObjectMask(
+            torch.full((1, 1, side, side), NO_OBJ_SCORE), torch.zeros(1), torch.full((1, 1), -10.0)
+        )
+        shown = [track.latest(frame_idx) or absent for track in session.tracks.values()]
+
+        def gather(parts: Iterable[Tensor]) -> Tensor:
+            return torch.cat([part.to(session.device) for part in parts])
+
+        return FrameResult(
+            frame_idx,
+            session.obj_ids,
+            gather(m.logits for m in shown),
+            gather(m.predicted_iou for m in shown),
+            gather(m.object_score_logits[:, 0] for m in shown),
+            (session.video_height, session.video_width),
+            self.non_overlap_masks,
+        )
