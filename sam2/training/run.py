@@ -1,0 +1,98 @@
+"""Training for promptable segmentation: a model, sources of clips, the simulated user and the loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sam2.checkpoint import load_checkpoint, read_state_dict, save_checkpoint
+from sam2.config import instantiate, load_config
+from sam2.modeling.sam2_base import SAM2Base
+from sam2.training.batches import LoadedBatch, MicroBatches
+from sam2.training.loop import Summary, run_task
+from sam2.training.options import ModelOptions, RunOptions
+from sam2.training.pictures import prediction_sheet
+from sam2.training.pvs import Batch, Outcome, interact, pvs_losses, pvs_metrics
+
+NOT_READ = ("no_mem_pos_enc",)
+"""Parameters that every checkpoint holds and no step reads."""
+
+
+def build_model(options: ModelOptions) -> SAM2Base:
+    """The model to train, on the CPU, from random weights or `init`."""
+    model: SAM2Base = instantiate(load_config(options.config, options.overrides))
+    if options.init is not None and options.init_partial:
+        take_fitting(model, options.init)
+    elif options.init is not None:
+        load_checkpoint(model, options.init)
+    for name in NOT_READ:
+        model.get_parameter(name).requires_grad_(False)
+    if options.checkpoint_activations:
+        recompute_activations(model)
+    return model
+
+
+def take_fitting(model: nn.Module, path: str) -> list[str]:
+    """Loads those weights of a checkpoint that the model has in the same shape; returns their names.
+
+    Raises ValueError where there is none.
+    """
+    own = model.state_dict()
+    fitting = {n: v for n, v in read_state_dict(path).items() if n in own and own[n].shape == v.shape}
+    if not fitting:
+        raise ValueError(f"{path} holds no weight that fits the model")
+    model.load_state_dict(fitting, strict=False)
+    return sorted(fitting)
+
+
+def recompute_activations(model: SAM2Base) -> None:
+    """Makes the trunk's blocks and the memory attention's layers keep their inputs alone for the backward."""
+    for block in [*model.image_encoder.trunk.blocks, *model.memory_attention.layers]:  # type: ignore[union-attr, misc]
+        _recompute(block)
+
+
+def _recompute(module: nn.Module) -> None:
+    forward = module.forward
+
+    def recomputed(*args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    module.forward = recomputed
+
+
+class PvsTask:
+    """Promptable segmentation, as the loop sees it."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self.options = options
+        self.model = build_model(options.model)
+        total = options.steps * options.accumulate
+        self.batches = MicroBatches(options.data, self.model.image_size, options.seed, total)
+        self._shown: tuple[Batch, list[Outcome]] | None = None
+
+    def losses(self, loaded: LoadedBatch, device: torch.device) -> dict[str, Tensor]:
+        """Terms of the objective and what `pvs_metrics` measures."""
+        batch = loaded.batch.to(device)
+        outcomes = interact(self.model, batch, self.options.pvs)
+        self._shown = (batch, outcomes)
+        return {**pvs_losses(outcomes, self.options.loss), **pvs_metrics(outcomes)}
+
+    def picture(self) -> Image.Image | None:
+        """The last micro-batch: truth, first and last prediction."""
+        return prediction_sheet(*self._shown) if self._shown else None
+
+    def export(self, path: Path) -> None:
+        """The official layout."""
+        save_checkpoint(self.model, path)
+
+
+def train(options: RunOptions, resume: bool = False) -> Summary:
+    """Runs (or goes on with) the training that the options describe."""
+    return run_task(PvsTask(options), options, resume)
