@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from sam2.ops.boxes import batched_nms, nms
-from sam2.ops.components import connected_components, fill_small_regions, remove_small_regions
+from sam2.ops.components import connected_components, fill_small_regions
 
-__all__ = ["batched_nms", "connected_components", "fill_small_regions", "nms", "remove_small_regions"]
+__all__ = ["batched_nms", "connected_components", "fill_small_regions", "nms"]
