@@ -59,6 +59,9 @@ class FrameOutput:
     """Object pointers [B, C]."""
     object_score_logits: Tensor
     """Presence logits [B, 1]."""
+    raw_multimasks: Tensor | None = None
+    """In training: `low_res_multimasks` as they were before absent objects were blanked, which would stop
+    the gradient."""
     exact_masks: Tensor | None = None
     """Logits [B, 1, S, S] where the masks were given, not predicted."""
 

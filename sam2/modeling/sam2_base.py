@@ -311,7 +311,7 @@ class SAM2Base(nn.Module):
             repeat_image=embedding.shape[0] != coords.shape[0],
             high_res_features=high_res_features,
         )
-        masks = masks.float()
+        raw = masks = masks.float()
         present = object_score_logits > 0
         if self.pred_obj_scores:
             masks = torch.where(present[..., None, None], masks, NO_OBJ_SCORE)
@@ -326,7 +326,14 @@ class SAM2Base(nn.Module):
         if self.pred_obj_scores:
             presence = object_score_logits.sigmoid() if self.soft_no_obj_ptr else present.to(obj_ptr.dtype)
             obj_ptr = self._pointer_by_presence(obj_ptr, presence)
-        return FrameOutput(masks, ious, best_masks, obj_ptr, object_score_logits)
+        return FrameOutput(
+            masks,
+            ious,
+            best_masks,
+            obj_ptr,
+            object_score_logits,
+            raw_multimasks=raw if self.training else None,
+        )
 
     def _pointer_by_presence(self, obj_ptr: Tensor, presence: Tensor) -> Tensor:
         if not self.use_obj_ptrs_in_encoder:
