@@ -11,7 +11,7 @@ import numpy as np
 class Clip:
     """A short video with the mask of every target in every frame; a still is a clip of one frame.
 
-    T frames, N targets, height H, width W in pixels. Targets may overlap (a part and its whole are two targets).
+    T frames, N targets, height H, width W in pixels. Targets may overlap (a part and its whole are two).
     A target that is hidden or out of view in a frame has an empty mask there.
     """
 

@@ -17,8 +17,6 @@ from .things import Part
 MAX_PARTS = 250
 """Parts in one picture: the picture of owners has one byte a pixel, 0 for the ground."""
 
-_BINARY = [0] * 128 + [255] * 128
-
 
 @dataclass(frozen=True)
 class Wobble:
@@ -39,8 +37,8 @@ class Wobble:
 class Posed:
     """An object as it stands in one frame.
 
-    ``matrix`` is the 3x3 matrix from the object's frame to pixels; ``swings`` the angle of each part's joint in
-    radians (0 for a part without one); ``light`` the direction light comes from, in pixels' axes, unit length.
+    ``matrix`` is the 3x3 matrix from the object's frame to pixels; ``swings`` the angle of each part's joint
+    in radians (0 for a part without one); ``light`` points to where light comes from (pixels' axes).
     """
 
     parts: Sequence[Part]
@@ -67,6 +65,14 @@ def _about(pivot: tuple[float, float], angle: float) -> np.ndarray:
     c, s = np.cos(angle), np.sin(angle)
     x, y = pivot
     return np.array([[c, -s, x - c * x + s * y], [s, c, y - s * x - c * y], [0, 0, 1]])
+
+
+def _pixels_to(local: np.ndarray, x0: float, y0: float) -> np.ndarray:
+    """The inverse of the affine ``local``, for pixels counted from (x0, y0)."""
+    (a, b, c), (d, e, f) = local[:2].tolist()
+    k = 1 / (a * e - b * d)
+    x, y = x0 - c, y0 - f
+    return np.array([[e * k, -b * k, (e * x - b * y) * k], [-d * k, a * k, (a * y - d * x) * k], [0, 0, 1]])
 
 
 def _draw(
@@ -165,10 +171,9 @@ class Canvas:
     ) -> None:
         whole: Image.Image | None = None
         patch: Image.Image | None = None
-        owner = Image.new("L", (width, height))
-        centre = np.array([[1, 0, x0 + 0.5], [0, 1, y0 + 0.5], [0, 0, 1]])
+        owner, solid = Image.new("L", (width, height)), Image.new("1", (width, height))
+        to_local = np.eye(3)
         for number, (part, local, rings, holes) in enumerate(placed, first):
-            to_local = np.linalg.inv(local) @ centre
             u0, v0, w, h = 0, 0, width, height
             if rings and len(placed) > 1:
                 points = np.concatenate(rings) if len(rings) > 1 else rings[0]
@@ -177,8 +182,9 @@ class Canvas:
                 w, h = min(int(b[0]) + 3 - x0, width) - u0, min(int(b[1]) + 3 - y0, height) - v0
                 if w <= 0 or h <= 0:
                     continue
-                to_local = to_local @ np.array([[1, 0, u0], [0, 1, v0], [0, 0, 1]])
             window = (u0, v0, u0 + w, v0 + h)
+            if part.stamp is not None or part.material.index >= 0:
+                to_local = _pixels_to(local, x0 + u0 + 0.5, y0 + v0 + 0.5)
             if part.stamp is not None:
                 cover = _stamp(part, to_local, w, h)
             else:
@@ -187,14 +193,18 @@ class Canvas:
                 if whole is None:
                     continue
                 cover = ImageChops.multiply(cover, whole.crop(window))
-            colour = sample(part.material, to_local, w, h)
             if patch is None or whole is None:
                 patch = Image.new("RGB", (width, height), part.material.colour)
                 whole = Image.new("L", (width, height))
-            patch.paste(colour, window, cover)
+            if part.material.index < 0:
+                patch.paste(part.material.colour, window, cover)
+            else:
+                patch.paste(sample(part.material, to_local, w, h), window, cover)
             if not part.clip:
                 whole.paste(ImageChops.lighter(whole.crop(window), cover), window)
-            owner.paste(number, window, cover.point(_BINARY))
+            seen = cover.convert("1", dither=Image.Dither.NONE)
+            owner.paste(number, window, seen)
+            solid.paste(255, window, seen)
         if patch is None or whole is None:
             return
         if thing.relief or thing.gloss:
@@ -206,9 +216,8 @@ class Canvas:
             patch, whole = smear(patch, *thing.motion), smear(whole, *thing.motion)
         if thing.shadow:
             self._shadow(whole, thing, x0, y0)
-        solid = owner.point([0] + [255] * 255)
         if thing.opacity < 1:
-            whole = whole.point([int(v * thing.opacity) for v in range(256)])
+            whole = Image.blend(Image.new("L", whole.size), whole, thing.opacity)
         self.picture.paste(patch, (x0, y0), whole)
         self.owner.paste(owner, (x0, y0), solid)
 
@@ -216,20 +225,20 @@ class Canvas:
         width, height = whole.size
         shrink = 4 if max(width, height) > 64 else 2
         small = whole.reduce(shrink)
-        dark = [int(v * thing.shadow) for v in range(256)]
         lx, _ = thing.light
         if thing.standing:
             flat = max(int(small.height * 0.35), 2)
             lean = -lx * 1.2
             wide = small.width + int(abs(lean) * flat) + 1
-            origin = -(abs(lean) * flat if lean < 0 else 0.0)
+            left = min(lean, 0.0) * flat
+            # The foot stays, the head falls away from the light.
             cast = small.transform(
                 (wide, flat),
                 Image.Transform.AFFINE,
-                (1, lean, origin - lean * flat * (lean > 0) * 0, 0, small.height / flat, 0),
+                (1, lean, left - lean * flat, 0, small.height / flat, 0),
                 Image.Resampling.BILINEAR,
             )
-            box_x, box_y = x0 + int(origin * shrink), y0 + height - int(flat * shrink * 0.85)
+            box_x, box_y = x0 + int(left * shrink), y0 + height - int(flat * shrink * 0.9)
         else:
             cast = small
             away = 0.05 * min(width, height) + 1
@@ -237,13 +246,15 @@ class Canvas:
         margin = max(min(cast.size) // 6, 1)
         soft = Image.new("L", (cast.width + 2 * margin, cast.height + 2 * margin))
         soft.paste(cast, (margin, margin))
-        soft = soft.filter(ImageFilter.BoxBlur(margin * 0.7)).point(dark)
+        soft = Image.blend(
+            Image.new("L", soft.size), soft.filter(ImageFilter.BoxBlur(margin * 0.7)), thing.shadow
+        )
         soft = soft.resize((soft.width * shrink, soft.height * shrink), Image.Resampling.BILINEAR)
         self.picture.paste((8, 8, 14), (box_x - margin * shrink, box_y - margin * shrink), soft)
 
 
 def _relief(patch: Image.Image, whole: Image.Image, thing: Posed) -> None:
-    """Shade ``patch`` as if its silhouette bulged: light on the side the light comes from, a highlight, a dark rim."""
+    """Shade ``patch`` as if its silhouette bulged: a lit side, a dark side, a highlight."""
     width, height = whole.size
     shrink = max(int(np.ceil(max(width, height) / 40)), 1)
     small = whole.reduce(shrink)
@@ -253,11 +264,11 @@ def _relief(patch: Image.Image, whole: Image.Image, thing: Posed) -> None:
     high = np.asarray(
         swollen.filter(ImageFilter.BoxBlur(radius)).filter(ImageFilter.BoxBlur(radius)), np.float32
     )
-    gy, gx = np.gradient(high)
+    gy, gx = np.gradient(high, axis=0), np.gradient(high, axis=1)
     facing = -(gx * thing.light[0] + gy * thing.light[1])[4:-4, 4:-4]
     facing *= 1.0 / (np.abs(facing).max() + 1e-3)
-    dark = (np.clip(facing, 0, 1) * (170 * thing.relief)).astype(np.uint8)
-    lit = np.clip(-facing, 0, 1)
+    dark = (np.clip(-facing, 0, 1) * (170 * thing.relief)).astype(np.uint8)
+    lit = np.clip(facing, 0, 1)
     light = lit * (90 * thing.relief)
     if thing.gloss:
         light = light + lit**6 * (200 * thing.gloss)

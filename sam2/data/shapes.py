@@ -171,7 +171,7 @@ def scalloped(rng: Rng, ring: Ring, bumps: int, depth: float) -> Ring:
 
 
 def hair(rng: Rng, ring: Ring, strands: int, length: float, flow: float) -> list[Ring]:
-    """Thin triangles along the border of ``ring``: fur, grass, feathers. ``flow`` is the way they lean (radians)."""
+    """Thin triangles along the border of ``ring`` (fur, grass), leaning towards ``flow`` (radians)."""
     at = rng.integers(0, len(ring), strands)
     base = ring[at]
     outward = base - ring.mean(0)

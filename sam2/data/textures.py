@@ -6,6 +6,7 @@ pyramid of halved sizes, and looked up through a 3x3 matrix (screen pixel -> tex
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -135,7 +136,7 @@ def _bricks(rng: Rng) -> np.ndarray:
 
 
 def _planks(rng: Rng) -> np.ndarray:
-    x, y = _grid()
+    _, y = _grid()
     rows = int(rng.choice([4, 6, 8, 12]))
     tone = rng.random(rows).astype(np.float32)[np.floor(y * rows).astype(int)]
     seam = (y * rows) % 1 < 0.04
@@ -143,7 +144,7 @@ def _planks(rng: Rng) -> np.ndarray:
 
 
 def _wood(rng: Rng) -> np.ndarray:
-    x, y = _grid()
+    _, y = _grid()
     bend = pink_noise(rng, 2.2, stretch=4)
     return np.sin(2 * np.pi * rng.integers(5, 14) * y + 2.2 * bend) + 0.5 * pink_noise(
         rng, 0.9, stretch=20, low=4
@@ -205,7 +206,7 @@ def _strewn(rng: Rng) -> np.ndarray:
         ring = corners @ turn * r + (cx, cy)
         for dx in (0, TILE if cx < 64 else -TILE if cx > TILE - 64 else 0):
             for dy in (0, TILE if cy < 64 else -TILE if cy > TILE - 64 else 0):
-                draw.polygon((ring + (dx, dy)).ravel().tolist(), fill=int(grey))
+                draw.polygon((ring + np.array([dx, dy])).ravel().tolist(), fill=int(grey))
     soft = np.asarray(picture.filter(ImageFilter.BoxBlur(0.7)), np.float32)
     return soft / 64 + 0.2 * pink_noise(rng, 1.0)
 
@@ -258,7 +259,7 @@ _KINDS: tuple[Callable[[Rng], np.ndarray], ...] = (
 
 @lru_cache(maxsize=VARIANTS)
 def texture(index: int) -> tuple[tuple[np.ndarray, Image.Image], ...]:
-    """Texture ``index`` (0 <= index < VARIANTS) as a pyramid: uint8 [TILE >> level, TILE >> level] and its picture."""
+    """Texture ``index`` (under VARIANTS): a pyramid of uint8 [TILE >> level] * 2, as arrays and pictures."""
     rng = np.random.Generator(np.random.PCG64((7919, index)))
     top = Image.fromarray(_normalise(np.asarray(_KINDS[index % len(_KINDS)](rng), np.float32)))
     pictures = [top] + [top.reduce(1 << level) for level in range(1, LEVELS)]
@@ -278,7 +279,7 @@ class Material:
     """How a surface looks: a texture placed in the surface's own coordinates, and a palette.
 
     ``placement`` is the 3x3 matrix from surface coordinates to texels of the full tile.
-    ``palette`` is 768 bytes: RGB for each grey level. ``index`` < 0 is plain colour (``palette``'s first entry).
+    ``palette`` is 768 bytes: RGB for each grey level. ``index`` < 0 is plain colour (``palette``'s middle).
     """
 
     index: int
@@ -293,6 +294,8 @@ class Material:
 
 def palette(stops: np.ndarray) -> bytes:
     """768 bytes from ``stops`` [K, 3] (RGB in 0..255), evenly spaced over the grey levels."""
+    if len(stops) == 1:
+        return stops.clip(0, 255).astype(np.uint8).tobytes() * 256
     at = np.linspace(0, 255, len(stops))
     grey = np.arange(256)
     return (
@@ -312,17 +315,17 @@ def placement(rng: Rng, span: float, angle: float | None = None, stretch: float 
 
 
 def _level(scale: float) -> int:
-    return int(np.clip(np.round(np.log2(max(scale, 1e-6))), 0, LEVELS - 1))
+    return min(max(round(math.log2(max(scale, 1e-6))), 0), LEVELS - 1)
 
 
 def _sample_flat(index: int, m: np.ndarray, width: int, height: int) -> Image.Image:
-    level = _level(float(np.sqrt(abs(m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0]))))
+    level = _level(math.sqrt(abs(m[0, 0] * m[1, 1] - m[0, 1] * m[1, 0])))
     size = TILE >> level
     array, picture = texture(index)[level]
     a, b, c, d, e, f = (m[:2] / (1 << level)).ravel().tolist()
     us = (c, c + a * width, c + b * height, c + a * width + b * height)
     vs = (f, f + d * width, f + e * height, f + d * width + e * height)
-    u0, v0 = int(np.floor(min(us))) - 1, int(np.floor(min(vs))) - 1
+    u0, v0 = math.floor(min(us)) - 1, math.floor(min(vs)) - 1
     u1, v1 = int(max(us)) + 3, int(max(vs)) + 3
     shift_u, shift_v = (u0 // size) * size, (v0 // size) * size
     if u1 - shift_u <= size and v1 - shift_v <= size:
@@ -361,7 +364,7 @@ def _sample_tilted(index: int, m: np.ndarray, width: int, height: int) -> Image.
 
 
 def sample(material: Material, to_surface: np.ndarray, width: int, height: int) -> Image.Image:
-    """RGB picture of ``material``; ``to_surface`` is the 3x3 matrix from picture pixels to surface coordinates."""
+    """RGB picture of ``material``; ``to_surface``: 3x3, from its pixels to surface coordinates."""
     if material.index < 0:
         return Image.new("RGB", (width, height), material.colour)
     m = material.placement @ to_surface

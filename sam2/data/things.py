@@ -1,4 +1,4 @@
-"""Objects put together from parts: people, animals, vehicles, vessels, plants, furniture, signs, plain shapes.
+"""Objects put together from parts: people, animals, vehicles, vessels, plain shapes.
 
 A builder draws an object in its own frame (x right, y down, about -1..1; what stands, stands on y = 1) and
 answers its parts from back to front.
@@ -30,7 +30,7 @@ class Swing:
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of one material: the union of ``rings`` without ``holes``, or the picture ``stamp`` over its frame."""
+    """A piece of one material: the union of ``rings`` without ``holes``, or a ``stamp`` in its box."""
 
     rings: tuple[np.ndarray, ...]
     material: Material
@@ -96,7 +96,7 @@ class Style:
         if contrast is None:
             contrast = rng.uniform(4, 12 + 60 * d) if rng.random() < 0.25 + 0.55 * d else 0.0
         if contrast == 0:
-            return Material(-1, np.eye(3), palette(np.stack([colour, colour])))
+            return Material(-1, np.eye(3), palette(colour[None]))
         if texture is None:
             easy = rng.random() < 0.6 - 0.35 * d
             texture = SOFT[rng.integers(len(SOFT))] if easy else int(rng.integers(VARIANTS))
@@ -394,8 +394,9 @@ def vehicle(rng: Rng, style: Style) -> list[Part]:
             [back + 0.15, top],
             [front - 0.25, top],
             [front, waist],
+            [0.95, waist + hood],
+            [1, low],
         ]
-        + [[0.95, waist + hood], [1, low]]
     )
     parts = [Part((shapes.rounded(body, 2, 0.12),), paint)]
     count = int(rng.integers(1, 5))
@@ -417,7 +418,8 @@ def vehicle(rng: Rng, style: Style) -> list[Part]:
     for k, x in enumerate((-0.6 + rng.uniform(-0.1, 0.1), 0.6 + rng.uniform(-0.1, 0.1))):
         parts.append(Part((shapes.ellipse(x, low, r),), rubber, group=k))
         spokes = tuple(
-            shapes.turn(shapes.box(-0.02, -r * 0.6, 0.02, r * 0.6), a) + (x, low) for a in (0, 1.05, 2.1)
+            shapes.turn(shapes.box(-0.02, -r * 0.6, 0.02, r * 0.6), a) + np.array([x, low])
+            for a in (0, 1.05, 2.1)
         )
         turning = Swing((x, low), np.pi, 0, 0.2)
         parts.append(Part((shapes.ellipse(x, low, r * 0.6),), rim, group=k))
