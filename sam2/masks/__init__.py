@@ -11,5 +11,5 @@ whose objects are numbered 1..N. Coordinates are pixels, x then y, where pixel (
 - ``files``: writing a file aside and renaming it
 - ``png``: indexed and binary PNG, cut-outs, reading any picture as a mask
 - ``coco``, ``yolo``: annotation files
-- ``overlay``, ``marks``: masks, clicks, boxes and labels drawn over a picture; sheets of pictures
+- ``overlay``, ``marks``, ``sheets``: masks, clicks, boxes and labels over a picture; sheets of pictures
 """
