@@ -11,8 +11,8 @@ from .actors import Actor, posed
 from .clip import Clip
 from .photograph import exposed, photograph
 from .render import MAX_PARTS, Canvas, Wobble
-from .scenes import Scene, camera_matrix, check_arguments, make_scene, stream_rng
-from .targets import masks_of, select_targets, targets_of
+from .scenes import Scene, camera_matrix, check_arguments, make_scene, paint_unmoved, stream_rng
+from .targets import Painting, painting
 
 Rng = np.random.Generator
 
@@ -208,15 +208,8 @@ def _paint(
     return canvas, numbers
 
 
-def generate_clip(
-    seed: int, size: int = 128, length: int = 8, difficulty: float = 0.5, max_targets: int = 32
-) -> Clip:
-    """``length`` frames of a generated scene in motion; the same arguments always give the same clip.
-
-    ``size``: side in pixels; ``difficulty`` as for stills, and with it camera motion, occluders, crossing
-    look-alikes, changing light, motion blur, cuts. A target out of sight has an empty mask in that frame.
-    Raises ValueError for a ``length`` under 1, a ``difficulty`` outside 0..1 or a ``size`` under 16.
-    """
+def paint_clip(seed: int, size: int = 128, length: int = 8, difficulty: float = 0.5) -> Painting:
+    """``generate_clip`` in the compact form, with all its targets and their kinds."""
     check_arguments(size, difficulty)
     if length < 1:
         raise ValueError(f"length must be at least 1 frame, not {length}")
@@ -241,10 +234,7 @@ def generate_clip(
     for t in range(length):
         if t in away:
             other = other or make_scene(seed + 0x5EED, difficulty)
-            view = camera_matrix(size, other.aspect)
-            canvas = Canvas(size)
-            for actor in other.actors:
-                canvas.paint(posed(actor, view @ actor.matrix(), other.light, size))
+            canvas, _ = paint_unmoved(other, size)
         else:
             canvas, numbers = _paint(actors, tracks, camera, scene, size, t, 0.0 if t == cut else shutter)
             owners[t] = np.asarray(canvas.owner)
@@ -254,12 +244,7 @@ def generate_clip(
         frames[t] = photograph(
             canvas.picture, replace(how, exposure=how.exposure * float(exposure[t]), grain_at=at)
         )
-    targets = targets_of(actors, numbers)
-    areas = np.stack([np.bincount(owner.ravel(), minlength=256) for owner in owners])
-    kept = [targets[i] for i in select_targets(targets, areas, size, max_targets)]
-    masks = np.stack([masks_of(kept, owner) for owner in owners])
-    masks[masks.sum((2, 3)) < max(4, size * size // 4000)] = False
-    return Clip(frames, masks, tuple(range(1, len(kept) + 1)), f"clip-{seed}")
+    return painting(frames, owners, actors, numbers, f"clip-{seed}")
 
 
 def _away(rng: Rng, length: int, d: float) -> range:
@@ -268,3 +253,15 @@ def _away(rng: Rng, length: int, d: float) -> range:
         return range(0)
     start = int(rng.integers(2, length - 2))
     return range(start, min(start + int(rng.integers(1, 4)), length - 1))
+
+
+def generate_clip(
+    seed: int, size: int = 128, length: int = 8, difficulty: float = 0.5, max_targets: int = 32
+) -> Clip:
+    """``length`` frames of a generated scene in motion; the same arguments always give the same clip.
+
+    ``size``: side in pixels; ``difficulty`` as for stills, and with it camera motion, occluders, crossing
+    look-alikes, changing light, motion blur, cuts. A target out of sight has an empty mask in that frame.
+    Raises ValueError for a ``length`` under 1, a ``difficulty`` outside 0..1 or a ``size`` under 16.
+    """
+    return paint_clip(seed, size, length, difficulty).clip(max_targets)

@@ -15,7 +15,7 @@ from .clip import Clip
 from .ground import any_ground
 from .photograph import Photograph, any_photograph, exposed, photograph
 from .render import MAX_PARTS, Canvas
-from .targets import masks_of, select_targets, targets_of
+from .targets import Painting, painting
 from .things import Builder, Style, plain
 from .vocabulary import VOCABULARY
 
@@ -143,6 +143,22 @@ def check_arguments(size: int, difficulty: float) -> None:
         raise ValueError(f"size must be at least 16 pixels, not {size}")
 
 
+def paint_still(seed: int, size: int = 128, difficulty: float = 0.5) -> Painting:
+    """``generate_still`` in the compact form, with all its targets and their kinds."""
+    check_arguments(size, difficulty)
+    scene = make_scene(seed, difficulty)
+    canvas, numbers = paint_unmoved(scene, size)
+    frame = photograph(canvas.picture, exposed(scene.photograph, canvas.picture))
+    return painting(frame[None], np.array(canvas.owner)[None], scene.actors, numbers, f"still-{seed}")
+
+
+def paint_unmoved(scene: Scene, size: int) -> tuple[Canvas, list[range]]:
+    """``scene`` at ``size`` pixels with everything in its place; the owner numbers of each actor."""
+    canvas = Canvas(size)
+    view = camera_matrix(size, scene.aspect)
+    return canvas, [canvas.paint(posed(a, view @ a.matrix(), scene.light, size)) for a in scene.actors]
+
+
 def generate_still(seed: int, size: int = 128, difficulty: float = 0.5, max_targets: int = 32) -> Clip:
     """One generated picture with its targets; the same arguments always give the same clip of one frame.
 
@@ -150,16 +166,4 @@ def generate_still(seed: int, size: int = 128, difficulty: float = 0.5, max_targ
     Targets are objects as far as they are seen, their parts, groups and pieces of the ground; they overlap.
     Raises ValueError where ``difficulty`` is not in 0..1 or ``size`` is under 16.
     """
-    check_arguments(size, difficulty)
-    scene = make_scene(seed, difficulty)
-    canvas = Canvas(size)
-    view = camera_matrix(size, scene.aspect)
-    numbers = []
-    for actor in scene.actors:
-        numbers.append(canvas.paint(posed(actor, view @ actor.matrix(), scene.light, size)))
-    owner = np.asarray(canvas.owner)
-    targets = targets_of(scene.actors, numbers)
-    areas = np.bincount(owner.ravel(), minlength=256)
-    kept = [targets[i] for i in select_targets(targets, areas[None], size, max_targets)]
-    frame = photograph(canvas.picture, exposed(scene.photograph, canvas.picture))
-    return Clip(frame[None], masks_of(kept, owner)[None], tuple(range(1, len(kept) + 1)), f"still-{seed}")
+    return paint_still(seed, size, difficulty).clip(max_targets)
