@@ -382,7 +382,7 @@ class SAM2ImagePredictor:
 def _numbers(values: Any, what: str) -> np.ndarray:
     """Anything array-like as a new, finite float32 array."""
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
+        values = values.detach().cpu().float().numpy()
     try:
         array = np.array(values, dtype=np.float32)
     except (TypeError, ValueError) as error:

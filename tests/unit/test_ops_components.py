@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+
 from sam2.ops import connected_components, fill_small_regions
 from sam2.ops.components import components_scipy, components_torch
 
