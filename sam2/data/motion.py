@@ -11,7 +11,7 @@ from .actors import Actor, posed
 from .clip import Clip
 from .photograph import exposed, photograph
 from .render import MAX_PARTS, Canvas, Wobble
-from .scenes import Scene, camera_matrix, check_arguments, make_scene, paint_unmoved, stream_rng
+from .scenes import Scene, camera_matrix, check_arguments, make_scene, paint_posed, paint_unmoved, stream_rng
 from .targets import Painting, painting
 
 Rng = np.random.Generator
@@ -185,27 +185,25 @@ def _paint(
     t: int,
     shutter: float,
 ) -> tuple[Canvas, list[range]]:
-    canvas = Canvas(size)
-    numbers = []
-    cut_before = t == 0
+    """Frame ``t``; ``shutter`` is the share of a frame's time that it stays open."""
+    poses = []
     for actor, track in zip(actors, tracks):
         depth = GROUND_DEPTH if actor.stuff or actor.standing else actor.depth
-        view = camera.matrix(t, depth, size, scene.aspect)
-        matrix = view @ track.move(actor, t).matrix()
-        motion = (0.0, 0.0)
-        if shutter and not cut_before and not actor.stuff:
+        matrix = camera.matrix(t, depth, size, scene.aspect) @ track.move(actor, t).matrix()
+        smear = (0.0, 0.0)
+        if shutter and t and not actor.stuff:
             past = camera.matrix(t - 1, depth, size, scene.aspect) @ track.move(actor, t - 1).matrix()
             dx, dy = (matrix[:2, 2] - past[:2, 2]) * shutter
             if max(abs(dx), abs(dy)) < 0.15 * size:
-                motion = (float(dx), float(dy))
+                smear = (float(dx), float(dy))
         swings = [
             0.0
             if part.swing is None or not track.tempo
             else part.swing.amplitude * float(np.sin(part.swing.phase + part.swing.speed * track.tempo * t))
             for part in actor.parts
         ]
-        numbers.append(canvas.paint(posed(actor, matrix, scene.light, size, swings, track.wobble(t), motion)))
-    return canvas, numbers
+        poses.append(posed(actor, matrix, scene.light, size, swings, track.wobble(t), smear))
+    return paint_posed(scene, actors, poses, camera.matrix(t, GROUND_DEPTH, size, scene.aspect), size)
 
 
 def paint_clip(seed: int, size: int = 128, length: int = 8, difficulty: float = 0.5) -> Painting:

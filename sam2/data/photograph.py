@@ -39,11 +39,11 @@ def any_photograph(rng: Rng, d: float) -> Photograph:
         return bool(rng.random() < chance * d)
 
     cast = np.exp(rng.normal(0, 0.07 * d, 3))
-    dark = maybe(0.12)
+    dark = maybe(0.07)
     exposure = rng.uniform(0.2, 0.55) if dark else float(np.exp(rng.normal(0, 0.12 * d)))
     return Photograph(
         blur=rng.uniform(0.2, 1.2) if maybe(0.3) else 0.0,
-        noise=rng.uniform(6, 18) if dark else rng.uniform(1, 9) if maybe(0.6) else 0.0,
+        noise=rng.uniform(6, 18) if dark else rng.exponential(3.0) if maybe(0.6) else 0.0,
         quality=int(rng.integers(25, 90)) if maybe(0.35) else 100,
         gain=(float(cast[0]), float(cast[1]), float(cast[2])),
         exposure=exposure,
@@ -68,7 +68,7 @@ def _vignette(size: int) -> Image.Image:
 def exposed(how: Photograph, picture: Image.Image) -> Photograph:
     """``how`` with an exposure under which something of ``picture`` can be seen."""
     level = float(np.asarray(picture.convert("L").resize((16, 16), Image.Resampling.BOX)).mean())
-    darkest, brightest = (28.0, 205.0) if how.exposure < 0.6 else (50.0, 205.0)
+    darkest, brightest = (28.0, 200.0) if how.exposure < 0.6 else (72.0, 185.0)
     gain = float(np.mean(how.gain))
     at_most = max(brightest / (level * gain + 1), 0.05)
     return replace(

@@ -1,8 +1,8 @@
 """Generated scenes kept on disk, so that training reads in half a millisecond what took many to make.
 
 A pool is a folder: ``pool.json`` (the recipe), and for every shard ``shard-00000.bin`` (pictures and owner
-numbers, scene after scene) and ``shard-00000.json`` (where each lies, and its targets). A shard's ``.json`` is
-renamed into place last: where it exists, the shard is whole, and a run that was cut off goes on behind it.
+numbers, scene after scene) and ``shard-00000.json`` (where each lies, and its targets). The ``.json``
+is renamed into place last: where it is, the shard is whole, and a run that was cut off goes on behind it.
 
     python -m sam2.data.pool OUT --count 20000 --size 128 --difficulty 0,0.5 --workers 2
 """
@@ -95,9 +95,9 @@ def write_pool(
 ) -> ClipPool:
     """Fill ``folder`` with scenes 0..count-1 of ``recipe``; shards that are there already are kept.
 
-    ``codec``: "jpeg" (small) or "raw" (exact and quickest to read). ``count`` is rounded up to whole shards (of
-    256 scenes, or of the first count asked for if that was smaller). Raises ValueError where the folder holds a
-    pool of another recipe, and OSError (disk full), leaving all finished shards readable.
+    ``codec``: "jpeg" (small) or "raw" (exact and quickest to read). ``count`` is rounded up to whole shards
+    (of 256 scenes, or of the first count asked for if that was smaller). Raises ValueError where the folder
+    holds a pool of another recipe, and OSError (disk full), leaving all finished shards readable.
     """
     if codec not in CODECS:
         raise ValueError(f"codec must be one of {', '.join(CODECS)}, not {codec!r}")
@@ -150,7 +150,7 @@ def _progress(report: bool, done: int, start: float) -> None:
 class ClipPool:
     """The scenes of a pool on disk: ``len``, ``[i]`` -> Clip, ``painting(i)`` with owner numbers and kinds.
 
-    Only whole shards are seen, so a pool that is still being written can be read (``refresh`` finds new ones).
+    Only whole shards are seen, so a pool still being written can be read (``refresh`` finds new ones).
     Files are memory-mapped at first use; the object can be sent to worker processes.
     Raises FileNotFoundError where there is no pool, ValueError naming the shard where one is damaged.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from .textures import sample
+from .textures import Material, sample
 from .things import Part
 
 MAX_PARTS = 250
@@ -159,6 +159,15 @@ class Canvas:
         self._paint_window(thing, placed, first, x0, y0, x1 - x0, y1 - y0)
         return range(first, self.painted + 1)
 
+    def defocus(self, radius: float) -> None:
+        """Blur all that was painted so far by ``radius`` pixels."""
+        self.picture = self.picture.filter(ImageFilter.BoxBlur(radius))
+
+    def darken(self, shade: Material, to_surface: np.ndarray) -> None:
+        """Throw a shadow on all that was painted: ``shade``'s greys are its darkness at each place."""
+        grey = sample(shade, to_surface, self.size, self.size).convert("L")
+        self.picture.paste((6, 6, 16), (0, 0), grey)
+
     def _paint_window(
         self,
         thing: Posed,
@@ -247,7 +256,7 @@ class Canvas:
         soft = Image.new("L", (cast.width + 2 * margin, cast.height + 2 * margin))
         soft.paste(cast, (margin, margin))
         soft = Image.blend(
-            Image.new("L", soft.size), soft.filter(ImageFilter.BoxBlur(margin * 0.7)), thing.shadow
+            Image.new("L", soft.size), soft.filter(ImageFilter.GaussianBlur(margin * 0.4)), thing.shadow
         )
         soft = soft.resize((soft.width * shrink, soft.height * shrink), Image.Resampling.BILINEAR)
         self.picture.paste((8, 8, 14), (box_x - margin * shrink, box_y - margin * shrink), soft)

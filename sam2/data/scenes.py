@@ -6,6 +6,7 @@ difficulty (0..1) sets how many there are, how alike, how textured, how hidden, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +15,9 @@ from .actors import Actor, posed
 from .clip import Clip
 from .ground import any_ground
 from .photograph import Photograph, any_photograph, exposed, photograph
-from .render import MAX_PARTS, Canvas
+from .render import MAX_PARTS, Canvas, Posed
 from .targets import Painting, painting
+from .textures import SOFT, VARIANTS, Material, palette, placement
 from .things import Builder, Style, plain
 from .vocabulary import VOCABULARY
 
@@ -29,6 +31,12 @@ class Scene:
     photograph: Photograph
     aspect: float = 1.0
     """Width of a world unit over its height: square pictures are often squeezed ones."""
+    focus: float = 0.0
+    """What is farther than this is out of focus; 0: nothing is."""
+    haze: float = 0.0
+    """Blur of what is out of focus, pixels at a picture of 128."""
+    shade: Material | None = None
+    """Shadows of things out of sight (leaves, blinds, clouds), over world units; their darkness as greys."""
 
 
 def stream_rng(seed: int, stream: int) -> Rng:
@@ -86,8 +94,8 @@ def make_scene(seed: int, difficulty: float) -> Scene:
     least = 2 + 1 * d
     count = round(least * (most / least) ** rng.random())
     sizes = _sizes(rng, count, d)
-    if rng.random() < 0.7 * d:
-        heroes = rng.integers(count, size=int(rng.integers(1, 4)))
+    if rng.random() < 0.8 * d:
+        heroes = rng.integers(count, size=int(rng.integers(1, 5)))
         sizes[heroes] = rng.uniform(0.18, 0.55, len(heroes))
     actors = []
     for size in sizes:
@@ -103,12 +111,27 @@ def make_scene(seed: int, difficulty: float) -> Scene:
         if used <= MAX_PARTS:
             kept.append(actor)
     angle = rng.normal(-np.pi / 2, 0.7)
+    deep = rng.random() < 0.35 * d
+    for actor in kept:
+        if actor.depth < 0.75 and rng.random() < 0.2 * d:
+            actor.defocus = rng.uniform(0.5, 3)
     return Scene(
         pieces + kept[::-1],
         (float(np.cos(angle)), float(np.sin(angle))),
         any_photograph(rng, d),
         aspect=float(np.exp(rng.normal(0, 0.18 * d))),
+        focus=rng.uniform(0.8, 1.4) if deep else 0.0,
+        haze=rng.uniform(0.6, 3.5) if deep else 0.0,
+        shade=_shade(rng) if rng.random() < 0.3 * d else None,
     )
+
+
+def _shade(rng: Rng) -> Material:
+    dark = rng.uniform(60, 190)
+    knee = rng.uniform(0.2, 0.6)
+    level = dark * np.clip((np.linspace(0, 1, 9) - knee) * rng.uniform(1, 6) + 0.5, 0, 1)
+    texture = SOFT[rng.integers(len(SOFT))] if rng.random() < 0.6 else int(rng.integers(VARIANTS))
+    return Material(texture, placement(rng, rng.uniform(0.6, 4)), palette(np.repeat(level[:, None], 3, 1)))
 
 
 def _look_alikes(rng: Rng, model: Actor) -> list[Actor]:
@@ -154,9 +177,26 @@ def paint_still(seed: int, size: int = 128, difficulty: float = 0.5) -> Painting
 
 def paint_unmoved(scene: Scene, size: int) -> tuple[Canvas, list[range]]:
     """``scene`` at ``size`` pixels with everything in its place; the owner numbers of each actor."""
-    canvas = Canvas(size)
     view = camera_matrix(size, scene.aspect)
-    return canvas, [canvas.paint(posed(a, view @ a.matrix(), scene.light, size)) for a in scene.actors]
+    poses = [posed(a, view @ a.matrix(), scene.light, size) for a in scene.actors]
+    return paint_posed(scene, scene.actors, poses, view, size)
+
+
+def paint_posed(
+    scene: Scene, actors: Sequence[Actor], poses: Sequence[Posed], view: np.ndarray, size: int
+) -> tuple[Canvas, list[range]]:
+    """``actors`` standing as in ``poses``; focus and shadows are those of ``scene``, through ``view``."""
+    canvas = Canvas(size)
+    numbers = []
+    sharp = scene.focus == 0
+    for actor, pose in zip(actors, poses):
+        if not sharp and not actor.stuff and actor.depth < scene.focus:
+            canvas.defocus(scene.haze * size / 128)
+            sharp = True
+        numbers.append(canvas.paint(pose))
+    if scene.shade is not None:
+        canvas.darken(scene.shade, np.linalg.inv(view))
+    return canvas, numbers
 
 
 def generate_still(seed: int, size: int = 128, difficulty: float = 0.5, max_targets: int = 32) -> Clip:
