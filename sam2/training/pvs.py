@@ -129,7 +129,8 @@ def draw_plan(num_frames: int, kind: str, options: PvsOptions) -> Plan:
 
 def draw_kinds(count: int, num_frames: int, options: PvsOptions) -> list[str]:
     """Draws the first prompt of each of `count` objects."""
-    shares = torch.tensor([options.mask if num_frames > 1 else 0.0, options.click, options.box])
+    mask = options.mask if num_frames > 1 else 0.0
+    shares = torch.tensor([mask, options.click, options.box], dtype=torch.float32)
     return [KINDS[i] for i in torch.multinomial(shares, count, replacement=True).tolist()]
 
 

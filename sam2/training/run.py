@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sam2.checkpoint import load_checkpoint, read_state_dict, save_checkpoint
 from sam2.config import instantiate, load_config
+from sam2.modeling.layers import MLP
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.training.batches import LoadedBatch, MicroBatches
 from sam2.training.loop import Summary, run_task
@@ -26,6 +27,8 @@ NOT_READ = ("no_mem_pos_enc",)
 def build_model(options: ModelOptions) -> SAM2Base:
     """The model to train, on the CPU, from random weights or `init`."""
     model: SAM2Base = instantiate(load_config(options.config, options.overrides))
+    if options.init is None or options.init_partial:
+        initialise(model)
     if options.init is not None and options.init_partial:
         take_fitting(model, options.init)
     elif options.init is not None:
@@ -35,6 +38,21 @@ def build_model(options: ModelOptions) -> SAM2Base:
     if options.checkpoint_activations:
         recompute_activations(model)
     return model
+
+
+def initialise(model: SAM2Base) -> None:
+    """Draws the mask decoder's weights anew, Glorot's way, from torch's global generator.
+
+    Torch's own draw is three times smaller in variance for square layers; from it a model ignores its prompts
+    for about twice as many steps. Objects count as present at first, for blanked masks teach memory nothing.
+    """
+    for module in model.sam_mask_decoder.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.xavier_uniform_(module.weight)
+    if model.pred_obj_scores:
+        head = model.sam_mask_decoder.pred_obj_score_head
+        last = head.layers[-1] if isinstance(head, MLP) else head
+        nn.init.constant_(last.bias, 2.0)  # type: ignore[arg-type]
 
 
 def take_fitting(model: nn.Module, path: str) -> list[str]:
@@ -72,6 +90,7 @@ class PvsTask:
 
     def __init__(self, options: RunOptions) -> None:
         self.options = options
+        torch.manual_seed(options.seed)
         self.model = build_model(options.model)
         total = options.steps * options.accumulate
         self.batches = MicroBatches(options.data, self.model.image_size, options.seed, total)

@@ -1,0 +1,309 @@
+"""Runs: exact resumption, failures that leave the last good state, options that name their mistakes."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+from training_helpers import toy_clip, toy_data, toy_run
+
+from sam2.data.clip import Clip
+from sam2.training import state
+from sam2.training.__main__ import main
+from sam2.training.batches import MicroBatches, make_sample, pick_frames
+from sam2.training.loop import TrainingFailedError, run_task
+from sam2.training.options import RunOptions, SourceOptions, as_plain, read_file, read_options
+from sam2.training.run import PvsTask, train
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy_data()
+    # TensorBoard is slow to import and not what is tested
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+
+
+def options(out: Path, **changes: Any) -> RunOptions:
+    return read_options(RunOptions, toy_run(out, **changes))
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    saved: dict[str, torch.Tensor] = state.load_state(out / "state.pt")["weights"]
+    return saved
+
+
+def same(a: Path, b: Path) -> bool:
+    x, y = weights(a), weights(b)
+    return all(torch.equal(x[n], y[n]) for n in x)
+
+
+def test_a_run_leaves_weights_metrics_and_pictures(tmp_path: Path) -> None:
+    summary = train(options(tmp_path / "a", picture_steps=6))
+    assert summary.finished
+    assert summary.step == 6
+    with open(tmp_path / "a" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["step"] for r in rows] == ["2", "4", "6"]
+    assert float(rows[-1]["total"]) > 0
+    with Image.open(tmp_path / "a" / "pictures" / "0000006.png") as sheet:
+        assert sheet.width == 4 * 68
+    exported = load_file(tmp_path / "a" / "model.safetensors")
+    saved = state.load_state(tmp_path / "a" / "state.pt")
+    assert exported.keys() == saved["weights"].keys()
+    name = "sam_mask_decoder.iou_token.weight"
+    assert torch.equal(exported[name], saved["ema"]["average"][name])
+    assert not torch.equal(exported[name], saved["weights"][name])
+
+
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path) -> None:
+    train(options(tmp_path / "whole"))
+    part = options(tmp_path / "part", stop_minutes=0.0)
+    assert train(part).step == 1
+    torch.rand(7)  # whatever else the process does must not matter
+    assert not train(part, resume=True).finished
+    assert train(options(tmp_path / "part"), resume=True).finished
+    assert same(tmp_path / "whole", tmp_path / "part")
+    read = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("whole", "part")]
+    assert len(read[0]) == len(read[1]) == 4
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    script = (
+        f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
+        "sys.modules['torch.utils.tensorboard'] = None\n"
+        "from training_helpers import toy_data; toy_data()\n"
+        "from sam2.training.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    file = tmp_path / "run.yaml"
+    run = toy_run(tmp_path / "killed", steps=12, save_minutes=0.0, log_steps=1)
+    file.write_text(yaml.safe_dump(run))
+    child = subprocess.Popen([sys.executable, "-c", script, str(file)], cwd=HERE.parents[1])
+    try:
+        saved = tmp_path / "killed" / "state.pt"
+        limit = time.monotonic() + 120
+        while not saved.exists() and time.monotonic() < limit:
+            time.sleep(0.05)
+        time.sleep(0.3)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert child.returncode == -signal.SIGKILL
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(file), "--resume"],
+        cwd=HERE.parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        check=False,
+    )
+    assert done.returncode == 0
+    file.write_text(yaml.safe_dump({**run, "out": str(tmp_path / "whole")}))
+    subprocess.run([sys.executable, "-c", script, str(file)], cwd=HERE.parents[1], check=True)
+    assert same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_workers_make_the_same_batches(tmp_path: Path) -> None:
+    train(options(tmp_path / "none", steps=2))
+    train(options(tmp_path / "some", steps=2, workers=1))
+    assert same(tmp_path / "none", tmp_path / "some")
+
+
+def test_a_folder_is_not_overwritten(tmp_path: Path) -> None:
+    train(options(tmp_path, steps=1))
+    with pytest.raises(ValueError, match="holds a run already"):
+        train(options(tmp_path, steps=1))
+
+
+def test_resuming_nothing_and_a_damaged_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="start without --resume"):
+        train(options(tmp_path), resume=True)
+    (tmp_path / "state.pt").write_bytes(b"PK broken")
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        train(options(tmp_path), resume=True)
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = options(tmp_path, stop_minutes=0.0)
+    train(run)
+    before = (tmp_path / "state.pt").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert train(run, resume=True).step == 2
+        assert (tmp_path / "state.pt").read_bytes() == before
+        with pytest.raises(OSError, match="could not be saved"):
+            train(options(tmp_path), resume=True)
+    assert not list(tmp_path.glob("*.part"))
+    assert train(run, resume=True).step == 2
+
+
+def test_a_loss_that_is_no_number_stops_with_the_batch_saved(tmp_path: Path) -> None:
+    task = PvsTask(options(tmp_path))
+    with torch.no_grad():
+        task.model.no_mem_embed.fill_(float("nan"))
+    with pytest.raises(TrainingFailedError, match="not a number at step 0"):
+        run_task(task, task.options)
+    (saved,) = tmp_path.glob("failed_step0_rank0.pt")
+    content = state.load_state(saved)
+    assert content["micro_batches"] == [0, 1]
+    assert content["batches"][0]["images"].dtype == torch.uint8
+
+
+class Flaky:
+    """Clips of which some numbers cannot be read."""
+
+    def __init__(self, bad: int) -> None:
+        self.bad = bad
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Clip:
+        if index < self.bad:
+            raise OSError(f"clip {index} is truncated")
+        return toy_clip(index)
+
+
+def test_corrupt_samples_are_skipped_counted_and_listed(tmp_path: Path) -> None:
+    sys.modules["sam2.data.toy"].Flaky = Flaky  # type: ignore[attr-defined]
+    data = [{"source": "toy.Flaky", "args": {"bad": 3}, "batch": 4}]
+    train(options(tmp_path / "few", data=data, steps=5, max_skipped=0.5))
+    lines = (tmp_path / "few" / "skipped_rank0.jsonl").read_text().splitlines()
+    listed = [json.loads(line) for line in lines]
+    assert {r["sample"] for r in listed} == {"toy.Flaky[0]", "toy.Flaky[1]", "toy.Flaky[2]"}
+    assert "is truncated" in listed[0]["reason"]
+    data[0]["args"] = {"bad": 15}
+    data[0]["batch"] = 30
+    with pytest.raises(TrainingFailedError, match=r"samples are corrupt, more than max_skipped 0\.05"):
+        train(options(tmp_path / "many", data=data, pvs={"clicks": 0}))
+
+
+def test_every_clip_comes_once_an_epoch() -> None:
+    sys.modules["sam2.data.toy"].Flaky = Flaky  # type: ignore[attr-defined]
+    batches = MicroBatches([SourceOptions("toy.Flaky", {"bad": 0}, batch=5, flip=0)], 64, 0, 8)
+    numbers = [batches._clip_number(0, q) for q in range(40)]
+    assert sorted(numbers[:20]) == sorted(numbers[20:]) == list(range(20))
+    assert numbers[:20] != numbers[20:]
+    assert torch.equal(batches[3].batch.images, batches[3].batch.images)
+
+
+def test_frames_of_a_sample() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        numbers = pick_frames(9, 4, 3, rng)
+        assert len(set(np.diff(numbers))) == 1
+        assert min(numbers) >= 0
+        assert max(numbers) <= 8
+    assert set(pick_frames(2, 5, 1, rng)) == {0, 1}
+    assert pick_frames(1, 3, 1, rng) == [0, 0, 0]
+
+
+def test_samples_are_resized_and_hold_visible_objects_only() -> None:
+    frames = np.zeros((2, 40, 80, 3), np.uint8)
+    masks = np.zeros((2, 3, 40, 80), bool)
+    masks[:, 0, 10:30, 10:40] = True
+    masks[1, 1, 10:30, 10:40] = True
+    clip = Clip(frames, masks, (1, 2, 3))
+    sample = make_sample(clip, SourceOptions("x", frames=2, reverse=0, flip=0), 32, np.random.default_rng(0))
+    assert sample is not None
+    assert sample.frames.shape == (2, 3, 32, 32)
+    assert sample.masks.shape == (2, 1, 32, 32)
+    assert bool(sample.masks[0, 0, 8:24, 4:16].all())
+    assert int(sample.masks[0, 0].sum()) == 16 * 12
+    clip = Clip(frames, masks & False, (1, 2, 3))
+    assert make_sample(clip, SourceOptions("x"), 32, np.random.default_rng(0)) is None
+
+
+def test_frozen_parts_stay(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    run = options(tmp_path, steps=2, optim={"freeze": ["image_encoder.*"], "warmup": 0})
+    task = PvsTask(run)
+    before = {n: v.clone() for n, v in task.model.state_dict().items()}
+    run_task(task, run)
+    after = weights(tmp_path)
+    moved = {n for n in before if not torch.equal(before[n], after[n])}
+    assert moved
+    assert not any(n.startswith("image_encoder") for n in moved)
+
+
+def test_recomputed_activations_change_nothing(tmp_path: Path) -> None:
+    train(options(tmp_path / "kept", steps=2))
+    model = {**toy_run(tmp_path)["model"], "checkpoint_activations": True}
+    train(options(tmp_path / "again", steps=2, model=model))
+    assert same(tmp_path / "kept", tmp_path / "again")
+
+
+def test_weights_to_start_from(tmp_path: Path) -> None:
+    train(options(tmp_path / "first", steps=1))
+    model = {**toy_run(tmp_path)["model"], "init": str(tmp_path / "first" / "model.safetensors")}
+    task = PvsTask(options(tmp_path / "second", model=model, seed=1))
+    exported = load_file(tmp_path / "first" / "model.safetensors")
+    assert all(torch.equal(v, exported[n]) for n, v in task.model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stpes": 3}, r"unknown option stpes: did you mean 'steps'\?"),
+        ({"optim": {"learning": 1}}, "unknown option optim.learning"),
+        ({"pvs": {"click": "many"}}, "pvs.click is 'many'; it must be a number"),
+        ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
+        ({"steps": 0}, "steps is 0"),
+        ({"bf16": 1}, "bf16 is 1; it must be true or false"),
+        ({"optim": {"schedule": "cosin"}}, "schedule is 'cosin'"),
+        ({"data": []}, "data is empty"),
+        ({"data": [{"batch": 2}]}, r"option data\[0\].source is missing"),
+        ({"data": {"source": "x"}}, "data is {'source': 'x'}; it must be a list"),
+        ({"optim": {"betas": [0.9]}}, "must be a list of 2"),
+    ],
+)
+def test_mistakes_in_a_run_file_are_named(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(toy_run(tmp_path / "out", **changes)))
+    with pytest.raises(ValueError, match=words):
+        read_file(RunOptions, file)
+
+
+def test_the_command_reports_errors_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "run.yaml"
+    for content, words in (
+        (toy_run(tmp_path / "o", data=[{"source": "toy.nothing"}]), "no data source 'toy.nothing'"),
+        (toy_run(tmp_path / "o", data=[{"source": "toy.toy_clip", "args": {"a": 1}}]), "argument 'a'"),
+        (toy_run(tmp_path / "o", optim={"freeze": ["trunk"]}), "no parameter is called 'trunk'"),
+    ):
+        file.write_text(yaml.safe_dump(content))
+        assert main([str(file)]) == 1
+        error = capsys.readouterr().err
+        assert words in error
+        assert len(error.splitlines()) == 1
+    file.write_text("a: [")
+    assert main([str(file)]) == 1
+    assert main([str(tmp_path / "missing.yaml")]) == 1
+
+
+def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("out: x\noptim: {lr: 4e-4, trunk_lr: null}\ndata: [{source: a}]\n")
+    run = read_file(RunOptions, file)
+    assert run.optim.lr == 4e-4
+    assert run.optim.trunk_lr is None
+    assert read_options(RunOptions, as_plain(run)) == run
