@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sam2.data.clip import Clip
+from sam2.data.readers import ClipDataset
 from sam2.preprocess import resize_frame
 from sam2.training.options import SourceOptions
 from sam2.training.pvs import Batch
@@ -110,21 +111,59 @@ def _resize_masks(masks: NDArray[np.bool_], size: int) -> Tensor:
     return F.interpolate(tensor.float(), size=(size, size), mode="area") > 0.5
 
 
-def make_sample(clip: Clip, options: SourceOptions, size: int, rng: np.random.Generator) -> Sample | None:
-    """Frames and objects drawn from a clip; None where no object is left to be pointed at.
+def read_clip(
+    source: ClipSource, number: int, options: SourceOptions, rng: np.random.Generator
+) -> tuple[Clip, list[int]]:
+    """A clip and which of its frames to take, in order; only those are decoded where the source allows it."""
+    if isinstance(source, ClipDataset):
+        numbers = pick_frames(source.num_frames(number), options.frames, options.stride, rng)
+        distinct = sorted(set(numbers))
+        return source.load(number, distinct), [distinct.index(i) for i in numbers]
+    clip = source[number]
+    return clip, pick_frames(len(clip), options.frames, options.stride, rng)
+
+
+def _window(height: int, width: int, least: float, rng: np.random.Generator) -> tuple[slice, slice]:
+    """Rows and columns of a random window, each side of `least` or more of the whole."""
+    sides = [max(1, round(side * share)) for side, share in zip((height, width), rng.uniform(least, 1, 2))]
+    starts = [int(rng.integers(side - part + 1)) for side, part in zip((height, width), sides)]
+    return slice(starts[0], starts[0] + sides[0]), slice(starts[1], starts[1] + sides[1])
+
+
+def _jittered(frames: NDArray[np.uint8], reach: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Brightness, contrast and saturation changed alike in all frames [T, H, W, 3]."""
+    light, contrast, colour = rng.uniform(1 - reach, 1 + reach, 3)
+    values = frames.astype(np.float32) * light
+    grey = values.mean(axis=-1, keepdims=True)
+    values = grey + (values - grey) * colour
+    mean = values.mean()
+    changed: NDArray[np.uint8] = (mean + (values - mean) * contrast).clip(0, 255).astype(np.uint8)
+    return changed
+
+
+def make_sample(
+    clip: Clip, numbers: Sequence[int], options: SourceOptions, size: int, rng: np.random.Generator
+) -> Sample | None:
+    """These frames of a clip with objects drawn from it; None where no object is left to be pointed at.
 
     Objects are among those visible in the first frame.
     """
-    numbers = pick_frames(len(clip), options.frames, options.stride, rng)
-    if options.frames > 1 and rng.random() < options.reverse:
+    numbers = list(numbers)
+    if len(numbers) > 1 and rng.random() < options.reverse:
         numbers.reverse()
-    visible = np.flatnonzero(clip.masks[numbers[0]].any(axis=(1, 2)))
+    pictures, truth = clip.frames[numbers], clip.masks[numbers]
+    if options.crop < 1:
+        rows, columns = _window(pictures.shape[1], pictures.shape[2], options.crop, rng)
+        pictures, truth = pictures[:, rows, columns], truth[:, :, rows, columns]
+    visible = np.flatnonzero(truth[0].any(axis=(1, 2)))
     chosen = np.sort(rng.permutation(visible)[: options.objects])
-    frames = np.stack([resize_frame(clip.frames[i], size) for i in numbers])
-    masks = _resize_masks(clip.masks[numbers][:, chosen], size)
+    frames = np.stack([resize_frame(picture, size) for picture in pictures])
+    masks = _resize_masks(truth[:, chosen], size)
     kept = masks[0].flatten(1).any(dim=1)
     if not kept.any():
         return None
+    if options.jitter:
+        frames = _jittered(frames, options.jitter, rng)
     picture = torch.from_numpy(frames).permute(0, 3, 1, 2)
     masks = masks[:, kept]
     if rng.random() < options.flip:
@@ -183,7 +222,8 @@ class MicroBatches(Dataset[LoadedBatch]):
             number = self._clip_number(s, int(self.rank[k]) * options.batch + j)
             for _ in range(TRIES):
                 try:
-                    sample = make_sample(self.sources[s][number], options, self.size, rng)
+                    clip, frames = read_clip(self.sources[s], number, options, rng)
+                    sample = make_sample(clip, frames, options, self.size, rng)
                 except (ValueError, OSError) as error:
                     skipped.append((f"{options.source}[{number}]", f"{type(error).__name__}: {error}"))
                     sample = None

@@ -61,6 +61,10 @@ class SourceOptions:
     """Share of clips played backwards."""
     flip: float = 0.5
     """Share of clips mirrored left to right."""
+    crop: float = 1.0
+    """Cut out a random window whose sides are this share of the picture's, or more."""
+    jitter: float = 0.0
+    """Change brightness, contrast and saturation by up to this share."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "frames", "objects", "stride"):
@@ -68,6 +72,11 @@ class SourceOptions:
                 raise ValueError(f"data option {name} is {getattr(self, name)}; it must be at least 1")
         if self.weight <= 0:
             raise ValueError(f"data option weight is {self.weight}; it must be above 0")
+        if not 0 < self.crop <= 1 or not 0 <= self.jitter < 1:
+            raise ValueError(
+                f"data options crop and jitter are {self.crop} and {self.jitter}; crop must be above 0 and at"
+                " most 1, jitter at least 0 and below 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from training_helpers import toy_clip, toy_data, toy_run
 from sam2.data.clip import Clip
 from sam2.training import state
 from sam2.training.__main__ import main
-from sam2.training.batches import MicroBatches, make_sample, pick_frames
+from sam2.training.batches import MicroBatches, make_sample, open_source, pick_frames, read_clip
 from sam2.training.loop import TrainingFailedError, run_task
 from sam2.training.options import RunOptions, SourceOptions, as_plain, read_file, read_options
 from sam2.training.run import PvsTask, train
@@ -223,14 +223,52 @@ def test_samples_are_resized_and_hold_visible_objects_only() -> None:
     masks[:, 0, 10:30, 10:40] = True
     masks[1, 1, 10:30, 10:40] = True
     clip = Clip(frames, masks, (1, 2, 3))
-    sample = make_sample(clip, SourceOptions("x", frames=2, reverse=0, flip=0), 32, np.random.default_rng(0))
+    still = SourceOptions("x", frames=2, reverse=0, flip=0)
+    sample = make_sample(clip, [0, 1], still, 32, np.random.default_rng(0))
     assert sample is not None
     assert sample.frames.shape == (2, 3, 32, 32)
     assert sample.masks.shape == (2, 1, 32, 32)
     assert bool(sample.masks[0, 0, 8:24, 4:16].all())
     assert int(sample.masks[0, 0].sum()) == 16 * 12
     clip = Clip(frames, masks & False, (1, 2, 3))
-    assert make_sample(clip, SourceOptions("x"), 32, np.random.default_rng(0)) is None
+    assert make_sample(clip, [0], still, 32, np.random.default_rng(0)) is None
+
+
+def test_windows_and_colours_change_picture_and_masks_together() -> None:
+    clip = toy_clip(3, frames=2)
+    changed = SourceOptions("x", frames=2, crop=0.5, jitter=0.3)
+    for seed in range(20):
+        sample = make_sample(clip, [0, 1], changed, 64, np.random.default_rng(seed))
+        if sample is None:
+            continue
+        # disks are brighter than any of the ground
+        light = sample.frames.float().mean(dim=1)
+        inside = sample.masks.any(dim=1)
+        assert float(light[inside].mean()) > 1.5 * float(light[~inside].mean())
+
+
+def test_only_the_frames_taken_are_read(tmp_path: Path) -> None:
+    for folder in ("JPEGImages/a", "Annotations/a"):
+        (tmp_path / folder).mkdir(parents=True)
+    clip = toy_clip(0, frames=5)
+    for t in range(5):
+        Image.fromarray(clip.frames[t]).save(tmp_path / "JPEGImages" / "a" / f"{t:05d}.jpg")
+        labels = Image.fromarray((clip.masks[t] * np.arange(1, 4)[:, None, None]).sum(0).astype(np.uint8))
+        labels.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+        labels.save(tmp_path / "Annotations" / "a" / f"{t:05d}.png")
+    (tmp_path / "JPEGImages" / "a" / "00004.jpg").write_bytes(b"damaged")
+    source = open_source("readers.open_dataset", {"path": str(tmp_path)})
+    options = SourceOptions("readers.open_dataset", frames=2, reverse=0, flip=0)
+    wanted = [pick_frames(5, 2, 1, np.random.default_rng(seed)) for seed in range(12)]
+    assert {4 in numbers for numbers in wanted} == {True, False}
+    for seed, numbers in enumerate(wanted):
+        if 4 in numbers:
+            with pytest.raises(ValueError, match=r"00004\.jpg"):
+                read_clip(source, 0, options, np.random.default_rng(seed))
+        else:
+            found, places = read_clip(source, 0, options, np.random.default_rng(seed))
+            assert len(found) == 2
+            assert places == [0, 1]
 
 
 def test_frozen_parts_stay(tmp_path: Path) -> None:
