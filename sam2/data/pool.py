@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sam2.masks.files import write_bytes
+
 from .clip import Clip
 from .recipe import Recipe
 from .targets import Painting, Target
@@ -46,15 +48,6 @@ def _encode(painting: Painting, codec: str, quality: int) -> tuple[list[bytes], 
     return frames, zlib.compress(painting.owners.tobytes(), 1)
 
 
-def _write_aside(path: Path, data: bytes) -> None:
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_bytes(data)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
 def _write_shard(folder: Path, shard: int, numbers: range, recipe: Recipe, codec: str, quality: int) -> int:
     blobs: list[bytes] = []
     entries: list[dict[str, Any]] = []
@@ -74,8 +67,10 @@ def _write_shard(folder: Path, shard: int, numbers: range, recipe: Recipe, codec
         )
         blobs += [*frames, owners]
         offset += sum(len(f) for f in frames) + len(owners)
-    _write_aside(folder / f"shard-{shard:05d}.bin", b"".join(blobs))
-    _write_aside(folder / f"shard-{shard:05d}.json", json.dumps(entries, separators=(",", ":")).encode())
+    write_bytes(folder / f"shard-{shard:05d}.bin", b"".join(blobs), force=True)
+    write_bytes(
+        folder / f"shard-{shard:05d}.json", json.dumps(entries, separators=(",", ":")).encode(), force=True
+    )
     return len(entries)
 
 
@@ -116,7 +111,7 @@ def write_pool(
             raise ValueError(
                 f"{folder} holds a pool of another recipe ({', '.join(changed)}): name a new folder"
             )
-    _write_aside(note, json.dumps({**settings, "shard": each}, indent=1).encode())
+    write_bytes(note, json.dumps({**settings, "shard": each}, indent=1).encode(), force=True)
     todo = [
         (shard, range(shard * each, (shard + 1) * each))
         for shard in range(-(-count // each))
