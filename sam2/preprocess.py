@@ -111,6 +111,19 @@ def normalize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Ten
     return (image - image.new_tensor(mean)[:, None, None]) / image.new_tensor(std)[:, None, None]
 
 
+def mask_to_logits(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A mask bool [H, W] as the low-resolution logits float32 [1, h, w] that `predict` takes as `mask_input`.
+
+    They run from -10 outside to 10 inside; where an edge crosses a pixel of the small mask, by its share.
+
+    Args:
+        size: (h, w), a quarter of the model's input size.
+    """
+    share = torch.from_numpy(mask.astype(np.float32))[None, None]
+    small = F.interpolate(share, size, mode="bilinear", antialias=True, align_corners=False)
+    return (small[0] * 20.0 - 10.0).numpy()
+
+
 def resize_frame(frame: np.ndarray | Image.Image, size: int) -> np.ndarray:
     """A uint8 RGB frame [H, W, 3] as uint8 [size, size, 3], by Pillow's bicubic filter."""
     picture = frame if isinstance(frame, Image.Image) else Image.fromarray(frame)

@@ -68,6 +68,7 @@ class SAM2ImagePredictor:
         self._orig_hw: list[tuple[int, int]] = []
         self._is_image_set = False
         self._is_batch = False
+        self._object_scores: Tensor | None = None
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
@@ -91,6 +92,7 @@ class SAM2ImagePredictor:
         self._orig_hw = []
         self._is_image_set = False
         self._is_batch = False
+        self._object_scores = None
 
     # ------------------------------------------------------------------ pictures
 
@@ -149,6 +151,17 @@ class SAM2ImagePredictor:
         return self._encoded()["image_embed"]
 
     # ------------------------------------------------------------------ prompts
+
+    @property
+    def presence(self) -> np.ndarray:
+        """Of the objects of the last prompt: the model's probability that they are there, float32 [B].
+
+        Raises:
+            ValueError: before the first prompt on a picture.
+        """
+        if self._object_scores is None:
+            raise ValueError("nothing has been asked yet: call predict first")
+        return self._object_scores.sigmoid().cpu().numpy()
 
     def predict(
         self,
@@ -352,7 +365,7 @@ class SAM2ImagePredictor:
                 points = (torch.cat([corners, points[0]], dim=1), torch.cat([kinds, points[1]], dim=1))
         with self._precision():
             sparse, dense = self.model.sam_prompt_encoder(points=points, boxes=None, masks=mask_input)
-            low_res, ious, _, _ = self.model.sam_mask_decoder(
+            low_res, ious, _, object_scores = self.model.sam_mask_decoder(
                 image_embeddings=features["image_embed"][img_idx][None],
                 image_pe=self.model.sam_prompt_encoder.get_dense_pe(),
                 sparse_prompt_embeddings=sparse,
@@ -361,6 +374,7 @@ class SAM2ImagePredictor:
                 repeat_image=len(sparse) > 1,
                 high_res_features=[level[img_idx][None] for level in features["high_res_feats"]],
             )
+        self._object_scores = object_scores.float().flatten()
         return low_res.float(), ious.float()
 
     def _encoded(self) -> dict[str, Any]:

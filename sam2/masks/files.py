@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-_DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+DISK_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""Errors of the disk rather than of the path."""
 
 
 class OutputExistsError(FileExistsError):
@@ -22,7 +23,8 @@ class OutputWriteError(OSError):
     """The output cannot be written; ``errno`` is the system's, the message says what to do."""
 
 
-def _write_error(path: Path, error: OSError) -> OutputWriteError:
+def write_error(path: Path, error: OSError) -> OutputWriteError:
+    """The error to raise where the system refused to write `path`: what is wrong and what to do."""
     code = error.errno
     if code in (errno.ENOSPC, errno.EDQUOT):
         why, mend = "the disk is full", "free some space or choose another output"
@@ -32,6 +34,8 @@ def _write_error(path: Path, error: OSError) -> OutputWriteError:
         why, mend = "the file system is read-only", "choose another output"
     elif code in (errno.ENOTDIR, errno.EEXIST):
         why, mend = "a file stands where a folder is needed", "choose another output"
+    elif code == errno.EFBIG:
+        why, mend = "the file is larger than the system allows", "raise the limit or choose another output"
     elif code == errno.ENAMETOOLONG:
         why, mend = "the name is too long", "choose a shorter one"
     else:
@@ -56,7 +60,7 @@ def check_target(path: str | os.PathLike[str], force: bool = False) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         return target
     except OSError as error:
-        raise _write_error(Path(path), error) from error
+        raise write_error(Path(path), error) from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise OutputWriteError(f"cannot write {path}: it is {kind}; choose another output")
@@ -84,18 +88,18 @@ def atomic_path(path: str | os.PathLike[str], *, force: bool = False) -> Iterato
             # Made here so that an unwritable folder shows before the work, with the umask's permissions.
             os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         except OSError as error:
-            raise _write_error(Path(path), error) from error
+            raise write_error(Path(path), error) from error
         try:
             yield aside
         except OSError as error:
-            if error.errno in _DISK_ERRNOS:
-                raise _write_error(Path(path), error) from error
+            if error.errno in DISK_ERRNOS:
+                raise write_error(Path(path), error) from error
             raise
         check_target(path, force)
         try:
             os.replace(aside, target)
         except OSError as error:
-            raise _write_error(Path(path), error) from error
+            raise write_error(Path(path), error) from error
     finally:
         with suppress(OSError):
             aside.unlink()

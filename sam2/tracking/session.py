@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+import sam2.utils.misc as misc
 from sam2.memory.bank import MemoryBank
 from sam2.memory.entry import MemoryEntry
 from sam2.modeling.outputs import FrameFeatures
@@ -108,17 +109,49 @@ class FeatureCache:
         return FeatureCache, (self.max_frames,)
 
 
+class Frames(Protocol):
+    """A video's frames as model inputs, float [3, S, S], made when asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
+
+class NothingToTrackError(RuntimeError, ValueError):
+    """Tracking was asked for before any object was prompted."""
+
+
+@dataclass(frozen=True)
+class VideoSource:
+    """How a video was opened, so that it can be opened again."""
+
+    video: Any
+    """A path, bytes or pictures, as `sam2.utils.misc.load_video_frames` takes them."""
+    image_size: int
+    offload_video_to_cpu: bool = False
+    async_loading_frames: bool = False
+
+    def open(self, device: torch.device) -> tuple[Frames, int, int]:
+        """Frames, height and width in pixels; the loader is looked up at the call, since integrators replace it."""
+        return misc.load_video_frames(
+            video_path=self.video,
+            image_size=self.image_size,
+            offload_video_to_cpu=self.offload_video_to_cpu,
+            async_loading_frames=self.async_loading_frames,
+            compute_device=device,
+        )
+
+
 @dataclass
 class VideoSession:
     """Everything known of one video.
 
     Object ids are the caller's and never change; the order in which objects came is the order of
     masks in results. The keys of the published state dictionary can be read as `session["obj_ids"]`.
-    A context manager: leaving it lets the video's file go.
+    A context manager: leaving it lets the video's file go. Pickled, it opens its video again.
     """
 
-    images: Sequence[Tensor]
-    """Frames as model inputs, float [3, S, S], made when asked for."""
+    images: Frames
     video_height: int
     video_width: int
     device: torch.device
@@ -128,6 +161,8 @@ class VideoSession:
     offload_state_to_cpu: bool = False
     tracks: dict[int, ObjectTrack] = field(default_factory=dict)
     features: FeatureCache = field(default_factory=FeatureCache)
+    source: VideoSource | None = None
+    """Where `images` came from; None where the caller made them."""
 
     @property
     def num_frames(self) -> int:
@@ -157,6 +192,20 @@ class VideoSession:
                 f"frame {frame_idx} is out of range: the video has frames 0 to {self.num_frames - 1}"
             )
 
+    def forget_tracked(self, centres: Sequence[int], reach: int) -> None:
+        """Lets masks and memories go of frames that lie more than `reach` frames from each of `centres`.
+
+        Prompts and what they gave stay. With the reach of the model's `memory_policy.horizon()` around the
+        frame tracked last, results of later frames are the same, and a long video takes no more memory
+        than a short one.
+        """
+        for track in self.tracks.values():
+            for frame_idx in list(track.bank.recent):
+                if all(abs(frame_idx - centre) > reach for centre in centres):
+                    track.bank.discard(frame_idx)
+                    track.found.pop(frame_idx)
+                    track.tracked.pop(frame_idx, None)
+
     def close(self) -> None:
         """Lets the video's file and the features go."""
         self.features.clear()
@@ -164,6 +213,14 @@ class VideoSession:
             close = getattr(owner, "close", None)
             if close is not None:
                 close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "images": self.images if self.source is None else None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.source is not None:
+            self.images = self.source.open(self.device)[0]
 
     def __enter__(self) -> VideoSession:
         return self

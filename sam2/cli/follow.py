@@ -1,0 +1,260 @@
+"""The work of `sam2 track`: prompts in, frame after frame out to the writers, memory flat."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+
+from sam2.cli.folder import OutputFolder
+from sam2.cli.formats import BinaryPng, Coco, CutOut, Davis, Format, OverlayVideo, Source, Yolo
+from sam2.cli.load import choose_model
+from sam2.cli.report import report
+from sam2.cli.results import Found, FrameMasks, ResultFile
+from sam2.prompts.files import FramePrompt, ObjectPrompts, prompts_to_json
+from sam2.sam2_video_predictor import SAM2VideoPredictor
+from sam2.tracking.engine import FrameResult
+from sam2.tracking.session import VideoSession
+from sam2.video import VideoReader
+from sam2.video.folders import FolderReader
+
+RESULT = "result.json"
+ENTRIES = {
+    "overlay": "overlay.mp4",
+    "davis": "davis",
+    "png": "png",
+    "coco": "coco.json",
+    "yolo": "yolo",
+    "cutout": "cutout",
+}
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of the tracker.
+
+    Invariant: `frames` begins at `start` or beside it, and is not empty.
+    """
+
+    start: int
+    frames: range
+    """The frames whose masks are wanted, in the order in which they come."""
+
+    @property
+    def reverse(self) -> bool:
+        """Towards the beginning."""
+        return self.frames.step < 0
+
+
+def plan(
+    direction: str, prompted: Sequence[int], num_frames: int, start: int | None, limit: int | None
+) -> list[Pass]:
+    """The runs that give every wanted frame once. Backwards comes first, so that files can be written in
+    the order of frames.
+
+    Args:
+        direction: "forward", "backward" or "both".
+        prompted: the frames with prompts.
+        start: the starting frame; the first prompted one where None (the last, for "backward").
+        limit: at most so many frames in each direction, the starting frame included.
+    """
+    if start is None:
+        start = max(prompted) if direction == "backward" else min(prompted)
+    count = num_frames if limit is None else limit
+    back = range(start, max(start - count, -1), -1)
+    ahead = range(start, min(start + count, num_frames))
+    if direction == "forward" or (len(back) == 1 and direction == "both"):
+        return [Pass(start, ahead)]
+    if len(back) == 1:
+        return [Pass(start, ahead[:1])]
+    if direction == "backward" or len(ahead) == 1:
+        return [Pass(start, back)]
+    return [Pass(start, back), Pass(start, ahead[1:])]
+
+
+def follow(
+    args: argparse.Namespace,
+    formats: Sequence[str],
+    reader: VideoReader,
+    objects: Sequence[ObjectPrompts],
+    folder: OutputFolder,
+) -> int:
+    """Tracks, writes, and returns the exit status."""
+    choice = choose_model(args.model, args.device)
+    predictor = choice.video_predictor()
+    prompted = [prompt.frame for entry in objects for prompt in entry.prompts]
+    passes = plan(args.direction, prompted, reader.num_frames, args.start, args.frames)
+    source = _source(reader, objects)
+    with ExitStack() as stack:
+        session = stack.enter_context(predictor.init_state(reader, async_loading_frames=True))
+        result = ResultFile(
+            args.verb,
+            {
+                "model": choice.to_json(predictor),
+                "input": _input_details(args, reader),
+                "prompts": prompts_to_json(objects),
+                "direction": args.direction,
+                "start": passes[0].start,
+            },
+        )
+        writers = _writers(formats, folder, source, reader, passes)
+        for writer in writers:
+            stack.callback(writer.close)
+        stop = stack.enter_context(_stop_politely())
+        began = time.monotonic()
+        _prompt(predictor, session, objects)
+        done = 0
+        for one in passes:
+            waiting: list[FrameMasks] = []
+            for found in _tracked(predictor, session, one, stop):
+                frame = _frame(found, reader, "davis" in formats)
+                result.add(frame)
+                for writer in writers:
+                    if not (writer.in_order and one.reverse):
+                        writer.add(frame)
+                if one.reverse:
+                    waiting.append(frame)
+                done += 1
+            for frame in reversed(waiting):
+                for writer in writers:
+                    if writer.in_order:
+                        writer.add(frame)
+            if stop.is_set():
+                break
+        if not done:
+            raise KeyboardInterrupt
+        wanted = sum(len(one.frames) for one in passes)
+        for writer in writers:
+            writer.finish()
+        result.write(folder.staging / RESULT, interrupted=done < wanted)
+        seconds = time.monotonic() - began
+    summary = (
+        f"{len(objects)} object{'' if len(objects) == 1 else 's'} in {done} frame{'' if done == 1 else 's'} "
+        f"of {args.video}; {seconds:.1f} s, {done / seconds:.1f} frames/s"
+    )
+    if done < wanted:
+        summary = f"stopped by Ctrl-C after {done} of {wanted} frames; what is finished is kept\n{summary}"
+    report(summary, folder.folder, folder.commit())
+    return INTERRUPTED if done < wanted else 0
+
+
+def _input_details(args: argparse.Namespace, reader: VideoReader) -> dict[str, Any]:
+    return {
+        "path": str(args.video),
+        "width": reader.width,
+        "height": reader.height,
+        "frames": reader.num_frames,
+        "fps": round(float(reader.fps), 6),
+    }
+
+
+def _source(reader: VideoReader, objects: Sequence[ObjectPrompts]) -> Source:
+    prompts: dict[int, list[FramePrompt]] = defaultdict(list)
+    for entry in objects:
+        for prompt in entry.prompts:
+            prompts[prompt.frame].append(prompt)
+    return Source(
+        picture=reader.__getitem__,
+        size=(reader.height, reader.width),
+        is_video=True,
+        names={entry.id: entry.name for entry in objects if entry.name},
+        prompts=prompts,
+    )
+
+
+def _writers(
+    formats: Sequence[str], folder: OutputFolder, source: Source, reader: VideoReader, passes: Sequence[Pass]
+) -> list[Format]:
+    makers: dict[str, Any] = {"davis": Davis, "png": BinaryPng, "coco": Coco, "yolo": Yolo, "cutout": CutOut}
+    covered = [frame for one in passes for frame in (one.frames[0], one.frames[-1])]
+    timestamps = reader.timestamps[min(covered) : max(covered) + 1]
+    writers: list[Format] = []
+    for name in formats:
+        path = folder.staging / ENTRIES[name]
+        if name == "overlay":
+            writers.append(OverlayVideo(path, source, timestamps, reader.path if reader.has_audio else None))
+        else:
+            writers.append(makers[name](path, source))
+    return writers
+
+
+def _prompt(predictor: SAM2VideoPredictor, session: VideoSession, objects: Sequence[ObjectPrompts]) -> None:
+    for entry in objects:
+        for prompt in entry.prompts:
+            if prompt.mask is not None:
+                predictor.add_new_mask(session, prompt.frame, entry.id, prompt.mask.pixels)
+            else:
+                predictor.add_new_points_or_box(
+                    session,
+                    prompt.frame,
+                    entry.id,
+                    points=None if prompt.points is None else prompt.points.coords,
+                    labels=None if prompt.points is None else prompt.points.labels,
+                    box=None if prompt.box is None else prompt.box.array,
+                )
+
+
+def _tracked(
+    predictor: SAM2VideoPredictor, session: VideoSession, one: Pass, stop: threading.Event
+) -> Iterator[FrameResult]:
+    """Results of one run; what no later frame reads is forgotten on the way."""
+    reach = predictor.memory_policy.horizon()
+    distance = abs(one.frames[-1] - one.start)
+    with closing(predictor.propagate(session, one.start, distance, one.reverse)) as results:  # type: ignore[type-var]
+        for found in results:
+            if found.frame_idx in one.frames:
+                yield found
+            if stop.is_set():
+                return
+            session.forget_tracked((found.frame_idx, one.start), reach)
+
+
+def _frame(found: FrameResult, reader: VideoReader, with_labels: bool) -> FrameMasks:
+    index = found.frame_idx
+    logits = found.logits[:, 0]
+    masks = (logits > 0).cpu().numpy()
+    presence = found.object_score_logits.float().sigmoid().tolist()
+    labels = None
+    if with_labels:
+        strongest, which = logits.max(dim=0)
+        ids = torch.tensor(found.obj_ids, dtype=torch.uint8, device=logits.device)
+        labels = torch.where(strongest > 0, ids[which], 0).cpu().numpy()
+    objects = {
+        object_id: Found.of(masks[i], float(found.predicted_iou[i]), presence[i])
+        for i, object_id in enumerate(found.obj_ids)
+    }
+    file_name = reader.files[index].name if isinstance(reader, FolderReader) else f"{index:05d}.png"
+    return FrameMasks(index, file_name, float(reader.timestamps[index]), objects, labels)
+
+
+@contextmanager
+def _stop_politely() -> Iterator[threading.Event]:
+    """Turns the first Ctrl-C (or SIGTERM) into an event; a second one interrupts at once."""
+    stop = threading.Event()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        print("sam2: stopping after this frame; Ctrl-C again drops everything", file=sys.stderr)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # signals reach the main thread only
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
