@@ -1,4 +1,4 @@
-"""`python -m sam2.training RUN.yaml [--resume]`, also under torchrun."""
+"""`python -m sam2.training [pretrain] RUN.yaml [--resume]`, also under torchrun."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import sys
 
 from sam2.training.loop import TrainingFailedError
 from sam2.training.options import RunOptions, read_file
+from sam2.training.pretrain import PretrainOptions, pretrain
 from sam2.training.run import train
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the training that a YAML file describes; returns the exit status."""
     parser = argparse.ArgumentParser("python -m sam2.training", description=__doc__)
-    parser.add_argument("run", help="YAML file, see sam2.training.options.RunOptions")
+    parser.add_argument("what", nargs="?", choices=("train", "pretrain"), default="train")
+    parser.add_argument("run", help="YAML file, see RunOptions (train) and PretrainOptions (pretrain)")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     args = parser.parse_args(arguments)
     try:
-        summary = train(read_file(RunOptions, args.run), args.resume)
+        if args.what == "pretrain":
+            summary = pretrain(read_file(PretrainOptions, args.run), args.resume)
+        else:
+            summary = train(read_file(RunOptions, args.run), args.resume)
     except (ValueError, OSError, TrainingFailedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -142,11 +142,16 @@ def _jittered(frames: NDArray[np.uint8], reach: float, rng: np.random.Generator)
 
 
 def make_sample(
-    clip: Clip, numbers: Sequence[int], options: SourceOptions, size: int, rng: np.random.Generator
+    clip: Clip,
+    numbers: Sequence[int],
+    options: SourceOptions,
+    size: int,
+    rng: np.random.Generator,
+    needs_objects: bool = True,
 ) -> Sample | None:
     """These frames of a clip with objects drawn from it; None where no object is left to be pointed at.
 
-    Objects are among those visible in the first frame.
+    Objects are among those visible in the first frame. needs_objects: without, a picture alone will do.
     """
     numbers = list(numbers)
     if len(numbers) > 1 and rng.random() < options.reverse:
@@ -160,7 +165,7 @@ def make_sample(
     frames = np.stack([resize_frame(picture, size) for picture in pictures])
     masks = _resize_masks(truth[:, chosen], size)
     kept = masks[0].flatten(1).any(dim=1)
-    if not kept.any():
+    if needs_objects and not kept.any():
         return None
     if options.jitter:
         frames = _jittered(frames, options.jitter, rng)
@@ -187,8 +192,16 @@ def _order(seed: int, source: int, epoch: int, length: int) -> NDArray[np.int64]
 class MicroBatches(Dataset[LoadedBatch]):
     """Micro-batch k of a run, for any k."""
 
-    def __init__(self, options: Sequence[SourceOptions], size: int, seed: int, total: int) -> None:
-        """total: micro-batches of the whole run."""
+    def __init__(
+        self,
+        options: Sequence[SourceOptions],
+        size: int,
+        seed: int,
+        total: int,
+        needs_objects: bool = True,
+    ) -> None:
+        """total: micro-batches of the whole run; needs_objects: see `make_sample`."""
+        self.needs_objects = needs_objects
         self.options = list(options)
         self.sources = [open_source(o.source, o.args) for o in options]
         self.size = size
@@ -223,7 +236,7 @@ class MicroBatches(Dataset[LoadedBatch]):
             for _ in range(TRIES):
                 try:
                     clip, frames = read_clip(self.sources[s], number, options, rng)
-                    sample = make_sample(clip, frames, options, self.size, rng)
+                    sample = make_sample(clip, frames, options, self.size, rng, self.needs_objects)
                 except (ValueError, OSError) as error:
                     skipped.append((f"{options.source}[{number}]", f"{type(error).__name__}: {error}"))
                     sample = None

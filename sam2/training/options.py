@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from sam2.training.lora import LoraOptions
 from sam2.training.losses import LossOptions
 from sam2.training.optim import OptimOptions
 from sam2.training.pvs import PvsOptions
@@ -35,6 +36,8 @@ class ModelOptions:
     """A checkpoint to start from; random weights without it."""
     init_partial: bool = False
     """`init` may lack weights or hold others (a pretrained trunk alone): take what fits."""
+    lora: LoraOptions | None = None
+    """Low-rank adapters in place of training the weights themselves."""
     checkpoint_activations: bool = False
     """Keep the inputs of the trunk's blocks only and compute the rest again: less memory, a third slower."""
 

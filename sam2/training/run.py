@@ -16,6 +16,7 @@ from sam2.modeling.layers import MLP
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.training.batches import LoadedBatch, MicroBatches
 from sam2.training.loop import Summary, run_task
+from sam2.training.lora import add_lora, merged_copy
 from sam2.training.options import ModelOptions, RunOptions
 from sam2.training.pictures import prediction_sheet
 from sam2.training.pvs import Batch, Outcome, interact, pvs_losses, pvs_metrics
@@ -35,6 +36,8 @@ def build_model(options: ModelOptions) -> SAM2Base:
         load_checkpoint(model, options.init)
     for name in NOT_READ:
         model.get_parameter(name).requires_grad_(False)
+    if options.lora is not None:
+        add_lora(model, options.lora)
     if options.checkpoint_activations:
         recompute_activations(model)
     return model
@@ -108,8 +111,8 @@ class PvsTask:
         return prediction_sheet(*self._shown) if self._shown else None
 
     def export(self, path: Path) -> None:
-        """The official layout."""
-        save_checkpoint(self.model, path)
+        """The official layout, adapters merged."""
+        save_checkpoint(merged_copy(self.model), path)
 
 
 def train(options: RunOptions, resume: bool = False) -> Summary:
