@@ -9,8 +9,8 @@ import numpy as np
 
 from . import shapes
 from .actors import Actor
-from .textures import GROUND, Material
-from .things import Part, Style
+from .textures import GROUND, SOFT, Material
+from .things import Part, Style, hsv
 
 Rng = np.random.Generator
 
@@ -39,82 +39,150 @@ def _ridge(rng: Rng, level: float, rough: float) -> np.ndarray:
     return np.concatenate([np.stack([x, y], 1), [[1 + WORLD, 1 + WORLD], [-WORLD, 1 + WORLD]]])
 
 
+_TONES: dict[str, tuple[tuple[float, float], ...]] = {
+    "sky": ((0.53, 0.63), (0.0, 0.5), (0.5, 1.0)),
+    "earth": ((0.05, 0.14), (0.1, 0.6), (0.15, 0.75)),
+    "green": ((0.19, 0.38), (0.2, 0.7), (0.12, 0.65)),
+    "wall": ((0.0, 1.0), (0.0, 0.25), (0.4, 0.97)),
+    "wood": ((0.04, 0.1), (0.2, 0.6), (0.2, 0.75)),
+    "stone": ((0.0, 1.0), (0.0, 0.12), (0.2, 0.8)),
+    "water": ((0.45, 0.6), (0.1, 0.6), (0.2, 0.7)),
+}
+"""Hue, saturation and value that such a surface has."""
+
+
+class _Painter:
+    """Surfaces of one ground, of like texture and contrast."""
+
+    def __init__(self, rng: Rng, style: Style) -> None:
+        self.rng = rng
+        self.style = style
+        self.contrast = rng.uniform(4, 10 + 55 * style.difficulty)
+        self.span = rng.uniform(0.5, 3)
+
+    def tone(self, *names: str) -> np.ndarray:
+        """A colour such a surface would have, at times any colour."""
+        rng = self.rng
+        if rng.random() < 0.25:
+            return self.style.colour()
+        ranges = _TONES[names[int(rng.integers(len(names)))]]
+        return hsv(*(float(rng.uniform(low, high)) for low, high in ranges))
+
+    def surface(self, strength: float, *names: str, angle: float | None = None) -> Material:
+        texture = GROUND[self.rng.integers(len(GROUND))]
+        contrast = max(self.contrast * strength, 2.0)
+        return self.style.material(self.tone(*names), contrast, self.span, texture, angle)
+
+    def soft(self, contrast: float, *names: str, span: float | None = None) -> Material:
+        """Clouds, a gradient, uneven light."""
+        texture = SOFT[self.rng.integers(len(SOFT))]
+        wide = self.rng.uniform(1.5, 5) if span is None else span
+        return self.style.material(self.tone(*names), contrast, wide, texture, 0.0)
+
+
 def any_ground(rng: Rng, style: Style) -> tuple[list[Actor], float | None]:
     """The ground's pieces from back to front; the horizon's height where things stand on a floor."""
-    d = style.difficulty
-    kind = rng.choice(
-        ["plain", "texture", "outdoors", "room", "regions", "hills"],
-        p=_mix(d, [0.8, 0.2, 0, 0, 0, 0], [0.06, 0.16, 0.3, 0.26, 0.1, 0.12]),
-    )
-    contrast = rng.uniform(4, 10 + 60 * d)
-    span = rng.uniform(0.5, 3)
+    kinds = (_bare, _textured, _outdoors, _room, _regions, _hills)
+    share = _mix(style.difficulty, (0.8, 0.2, 0, 0, 0, 0), (0.08, 0.14, 0.28, 0.3, 0.08, 0.12))
+    return kinds[rng.choice(len(kinds), p=share)](rng, style, _Painter(rng, style))
 
-    def surface(strength: float = 1.0, **kw: float) -> Material:
-        index = GROUND[rng.integers(len(GROUND))]
-        return style.material(
-            contrast=max(contrast * strength, 2.0), texture=index, span=kw.get("span", span)
-        )
 
-    if kind == "plain":
-        colour = style.colour()
-        other = np.clip(colour + rng.normal(0, 25, 3), 0, 255)
-        smooth = style.material(colour, contrast=0)
-        if rng.random() < 0.7:
-            smooth = style.material(
-                (colour + other) / 2, contrast=float(rng.uniform(3, 14)), texture=0, span=4.0
-            )
-        return [_sheet(smooth)], None
-    if kind == "texture":
-        base = surface()
-        style.ground = base
-        return [_sheet(base)], None
-    if kind == "regions":
-        pieces = [_sheet(surface())]
-        style.ground = pieces[0].parts[0].material
-        for _ in range(int(rng.integers(1, 4))):
-            edge = _ridge(rng, 0.0, rng.uniform(0, 0.15))
-            edge = shapes.turn(edge, rng.uniform(0, 6.3)) + rng.uniform(0.2, 0.8, 2)
-            pieces.append(_sheet(surface(rng.uniform(0.2, 1)), edge))
-        return pieces, None
-    horizon = rng.uniform(0.15, 0.65)
-    sky = style.material(
-        contrast=rng.uniform(2, 30),
-        texture=0 if rng.random() < 0.7 else 23,
-        span=rng.uniform(1, 4),
-        angle=0.0,
-    )
-    pieces = [_sheet(sky)]
-    if kind == "room":
-        pieces = [_sheet(surface(rng.choice([0.1, 0.4, 1.0])))]
-        for _ in range(int(rng.integers(0, 4))):
-            x, y = rng.uniform(-0.2, 1), horizon - rng.uniform(0.1, 0.5)
-            w, h = rng.uniform(0.08, 0.4), rng.uniform(0.08, 0.5)
-            frame = shapes.box(x, y, x + w, y + h)
-            pieces.append(_sheet(style.material(), frame))
-            inner = shapes.box(x + 0.1 * w, y + 0.06 * h, x + 0.9 * w, y + 0.94 * h)
-            if rng.random() < 0.7:
-                pieces.append(_sheet(style.material(), inner))
-        if rng.random() < 0.4:
-            corner = rng.uniform(-0.1, 1.1)
-            side = np.array([[corner, -WORLD], [1 + WORLD, -WORLD], [1 + WORLD, 3.0], [corner, horizon]])
-            pieces.append(_sheet(surface(0.5), side))
-    else:
-        for k in range(int(rng.integers(1, 4 if kind == "outdoors" else 6))):
-            level = horizon + (0.04 * k if kind == "outdoors" else 0.12 * k) - rng.uniform(0.02, 0.12)
-            pieces.append(_sheet(surface(rng.uniform(0.3, 1)), _ridge(rng, level, rng.uniform(0.01, 0.12))))
-        if kind == "hills":
-            style.ground = pieces[-1].parts[0].material
-            return pieces, horizon
-    floor = shapes.box(-WORLD, horizon, 1 + WORLD, 1 + WORLD)
-    flat = style.material(
-        contrast=contrast,
-        texture=GROUND[rng.integers(len(GROUND))],
-        span=rng.uniform(0.6, 2),
-        angle=rng.normal(0, 0.4),
-    )
-    style.ground = flat
-    pieces.append(_sheet(_tilted(flat, horizon - rng.uniform(0.03, 0.3), 1.0), floor))
+def _bare(rng: Rng, style: Style, painter: _Painter) -> tuple[list[Actor], float | None]:
+    colour = style.colour() if rng.random() < 0.6 else painter.tone("wall")
+    if rng.random() < 0.3:
+        return [_sheet(style.material(colour, contrast=0))], None
+    return [_sheet(style.material(colour, float(rng.uniform(3, 18)), 4.0, SOFT[0]))], None
+
+
+def _textured(rng: Rng, style: Style, painter: _Painter) -> tuple[list[Actor], float | None]:
+    base = painter.surface(1.0, "earth", "green", "stone", "wood", "water")
+    style.ground = base
+    return [_sheet(base)], None
+
+
+def _regions(rng: Rng, style: Style, painter: _Painter) -> tuple[list[Actor], float | None]:
+    names = ("earth", "green", "stone", "wall", "water")
+    pieces = [_sheet(painter.surface(1.0, *names))]
+    style.ground = pieces[0].parts[0].material
+    for _ in range(int(rng.integers(1, 4))):
+        edge = _ridge(rng, 0.0, rng.uniform(0, 0.15))
+        edge = shapes.turn(edge, rng.uniform(0, 6.3)) + rng.uniform(0.2, 0.8, 2)
+        pieces.append(_sheet(painter.surface(rng.uniform(0.2, 1), *names), edge))
+    return pieces, None
+
+
+def _hills(rng: Rng, style: Style, painter: _Painter) -> tuple[list[Actor], float | None]:
+    horizon = rng.uniform(0.15, 0.6)
+    pieces = [_sheet(painter.soft(rng.uniform(2, 40), "sky"))]
+    for k in range(int(rng.integers(1, 6))):
+        edge = _ridge(rng, horizon + 0.12 * k - rng.uniform(0.02, 0.1), rng.uniform(0.01, 0.12))
+        pieces.append(_sheet(painter.surface(rng.uniform(0.3, 1), "green", "earth", "stone"), edge))
+    style.ground = pieces[-1].parts[0].material
     return pieces, horizon
+
+
+def _outdoors(rng: Rng, style: Style, painter: _Painter) -> tuple[list[Actor], float | None]:
+    horizon = rng.uniform(0.15, 0.65)
+    pieces = [_sheet(painter.soft(rng.uniform(2, 40), "sky"))]
+    for k in range(int(rng.integers(1, 4))):
+        edge = _ridge(rng, horizon + 0.04 * k - rng.uniform(0.02, 0.2), rng.uniform(0.01, 0.15))
+        pieces.append(_sheet(painter.surface(rng.uniform(0.3, 1), "green", "green", "stone"), edge))
+    for _ in range(int(rng.integers(0, 3))):
+        x, high = rng.uniform(-0.2, 1), horizon - rng.uniform(0.08, 0.6)
+        block = shapes.box(x, high, x + rng.uniform(0.1, 0.6), horizon + 0.05)
+        pieces.append(
+            _sheet(painter.surface(rng.uniform(0.2, 1), "wall", "stone", "earth", angle=0.0), block)
+        )
+    pieces.append(_floor(rng, style, painter, horizon, "green", "earth", "stone"))
+    if rng.random() < 0.3:
+        middle, near = rng.uniform(0.1, 0.9), rng.uniform(-0.3, 1.3)
+        wide = rng.uniform(0.3, 1.0)
+        road = np.array(
+            [[middle - 0.03, horizon], [middle + 0.03, horizon], [near + wide, 1.6], [near - wide, 1.6]]
+        )
+        pieces.append(_sheet(painter.surface(0.4, "stone", "earth"), road))
+    return pieces, horizon
+
+
+def _room(rng: Rng, style: Style, painter: _Painter) -> tuple[list[Actor], float | None]:
+    horizon = rng.uniform(0.35, 0.8)
+    pieces = [_sheet(painter.surface(rng.choice([0.1, 0.2, 0.7]), "wall", angle=0.0))]
+    for _ in range(int(rng.integers(0, 5))):
+        x, y = rng.uniform(-0.2, 1), horizon - rng.uniform(0.15, 0.9)
+        w, h = rng.uniform(0.08, 0.45), rng.uniform(0.08, 0.6)
+        pieces.append(_sheet(style.material(painter.tone("wall", "wood")), shapes.box(x, y, x + w, y + h)))
+        if rng.random() < 0.7:
+            inner = shapes.box(x + 0.1 * w, y + 0.06 * h, x + 0.9 * w, y + 0.94 * h)
+            pieces.append(_sheet(painter.soft(rng.uniform(5, 60), "sky", "wall", "green", span=1.0), inner))
+    if rng.random() < 0.4:
+        corner = rng.uniform(-0.1, 1.1)
+        far = 1 + WORLD
+        side = np.array([[corner, -WORLD], [far, -WORLD], [far, 3.0], [corner, horizon]])
+        if rng.random() < 0.5:
+            side = (side - (0.5, 0)) * (-1, 1) + (0.5, 0)
+        pieces.append(_sheet(painter.surface(0.3, "wall"), side))
+    pieces.append(_floor(rng, style, painter, horizon, "wood", "stone", "wall"))
+    if rng.random() < 0.35:
+        board = shapes.box(-WORLD, horizon - rng.uniform(0.01, 0.05), 1 + WORLD, horizon)
+        pieces.append(_sheet(style.material(painter.tone("wall", "wood"), contrast=0), board))
+    if rng.random() < 0.45:
+        edge = rng.uniform(horizon, 0.85)
+        left, right = rng.uniform(-0.5, 0.2), rng.uniform(0.8, 1.5)
+        table = np.array([[left, edge], [right, edge], [right + 0.4, 1.7], [left - 0.4, 1.7]])
+        if rng.random() < 0.4:
+            table = shapes.ellipse((left + right) / 2, edge + 0.5, (right - left) * 0.6, 0.5, 60)
+        pieces.append(_sheet(painter.surface(rng.uniform(0.1, 0.8), "wood", "wall", "stone"), table))
+        horizon = edge
+    return pieces, horizon
+
+
+def _floor(rng: Rng, style: Style, painter: _Painter, horizon: float, *names: str) -> Actor:
+    texture = GROUND[rng.integers(len(GROUND))]
+    span, angle = rng.uniform(0.6, 2), rng.normal(0, 0.4)
+    flat = style.material(painter.tone(*names), painter.contrast, span, texture, angle)
+    style.ground = flat
+    below = shapes.box(-WORLD, horizon, 1 + WORLD, 1 + WORLD)
+    return _sheet(_tilted(flat, horizon - rng.uniform(0.03, 0.3), 1.0), below)
 
 
 def _mix(d: float, easy: Sequence[float], hard: Sequence[float]) -> np.ndarray:

@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import time
 import zlib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,7 @@ from PIL import Image
 from sam2.masks.files import write_bytes
 
 from .clip import Clip
+from .readers.base import ClipDataset, DatasetError, Problem
 from .recipe import Recipe
 from .targets import Painting, Target
 
@@ -142,16 +144,19 @@ def _progress(report: bool, done: int, start: float) -> None:
         print(f"{done} scenes written, {rate:.0f} a second", flush=True)
 
 
-class ClipPool:
-    """The scenes of a pool on disk: ``len``, ``[i]`` -> Clip, ``painting(i)`` with owner numbers and kinds.
+class ClipPool(ClipDataset):
+    """The scenes of a pool on disk: a data set of clips, and ``painting(i)`` with owner numbers and kinds.
 
     Only whole shards are seen, so a pool still being written can be read (``refresh`` finds new ones).
     Files are memory-mapped at first use; the object can be sent to worker processes.
-    Raises FileNotFoundError where there is no pool, ValueError naming the shard where one is damaged.
+    Raises FileNotFoundError where there is no pool, DatasetError naming the shard where one is damaged.
     """
+
+    format = "pool"
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
+        super().__init__(self.folder, [])
         note = self.folder / "pool.json"
         if not note.exists():
             raise FileNotFoundError(f"{self.folder} holds no pool: pool.json is missing")
@@ -171,47 +176,55 @@ class ClipPool:
             try:
                 entries = json.loads(index.read_text())
             except ValueError as error:
-                raise ValueError(
-                    f"{index} is damaged ({error}): delete it and write the pool again"
-                ) from error
+                raise DatasetError(index, f"damaged ({error}): delete it and write again") from error
             self._known.add(index.name)
             data = index.with_suffix(".bin")
             self._entries += [(data, entry) for entry in entries]
+            self.names += [entry["name"] for entry in entries]
         return len(self._entries)
 
-    def __len__(self) -> int:
-        return len(self._entries)
+    def num_frames(self, index: int) -> int:
+        return self.length
 
     def difficulty(self, index: int) -> float:
         return float(self._entries[index][1]["difficulty"])
 
-    def painting(self, index: int, first: int = 0, frames: int | None = None) -> Painting:
-        """Scene ``index``, or ``frames`` of its frames from ``first`` on."""
+    def painting(self, index: int, frames: Sequence[int] | None = None) -> Painting:
+        """Scene ``index``, or its frames number ``frames`` alone; targets are those of the whole scene."""
         path, entry = self._entries[index]
-        last = self.length if frames is None else min(first + frames, self.length)
+        chosen = range(self.length) if frames is None else [range(self.length)[t] for t in frames]
         at = entry["at"]
         ends = np.cumsum([at, *entry["frames"]])
         data = self._open(path)
         shape = (self.size, self.size)
         try:
-            pictures = [self._frame(data[ends[t] : ends[t + 1]]) for t in range(first, last)]
+            pictures = [self._frame(data[ends[t] : ends[t + 1]]) for t in chosen]
             packed = data[ends[-1] : ends[-1] + entry["owners"]]
             owners = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(self.length, *shape)
         except (OSError, ValueError, zlib.error) as error:
-            raise ValueError(
-                f"scene {index} in {path} is damaged ({error}): write that shard again"
-            ) from error
+            raise DatasetError(path, f"scene {index} is damaged ({error}): write the shard again") from error
         targets = tuple(Target(tuple(owners_), kind) for kind, *owners_ in entry["targets"])
         stack = pictures[0][None] if len(pictures) == 1 else np.stack(pictures)
-        return Painting(stack, owners[first:last], targets, entry["name"])
+        return Painting(stack, owners if frames is None else owners[list(chosen)], targets, entry["name"])
 
     def _frame(self, data: bytes) -> np.ndarray:
         if self.settings["codec"] == "raw":
             return np.frombuffer(data, np.uint8).reshape(self.size, self.size, 3)
         return np.asarray(Image.open(io.BytesIO(data)))
 
-    def __getitem__(self, index: int) -> Clip:
-        return self.painting(index).clip()
+    def load(self, index: int, frames: Sequence[int] | None = None) -> Clip:
+        clip = self.painting(index, frames).clip()
+        seen = np.asarray(clip.masks.any((0, 2, 3)))
+        if seen.all():
+            return clip
+        ids = tuple(i for i, there in zip(clip.object_ids, seen) if there)
+        return Clip(clip.frames, clip.masks[:, seen], ids, clip.name)
+
+    def problems(self, index: int) -> Iterator[Problem]:
+        try:
+            self.painting(index)
+        except DatasetError as error:
+            yield Problem(error.path, error.reason)
 
     def _open(self, path: Path) -> mmap.mmap:
         found = self._maps.get(path)

@@ -11,6 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
+from .clip import Clip
 from .motion import paint_clip
 from .scenes import paint_still
 from .targets import Painting
@@ -18,7 +19,7 @@ from .targets import Painting
 
 @dataclass(frozen=True)
 class Recipe:
-    """Scenes numbered from 0; each follows from the recipe and its number alone."""
+    """Scenes numbered from 0, also as clips (``[i]``); each follows from the recipe and its number alone."""
 
     size: int = 128
     """Side of the pictures, pixels."""
@@ -48,6 +49,12 @@ class Recipe:
             high = low + (high - low) * (number + 1) / self.ramp
         draw = np.random.Generator(np.random.PCG64((self.seed, number, 3))).random()
         return float(low + (high - low) * draw)
+
+    def __len__(self) -> int:
+        return 2**31
+
+    def __getitem__(self, number: int) -> Clip:
+        return self.paint(number).clip()
 
     def paint(self, number: int) -> Painting:
         """Scene ``number``."""

@@ -18,6 +18,10 @@ MAX_PARTS = 250
 """Parts in one picture: the picture of owners has one byte a pixel, 0 for the ground."""
 
 
+DETAIL = 7.0
+"""Pixels to a unit of an object under which its decorations are left out."""
+
+
 @dataclass(frozen=True)
 class Wobble:
     """A smooth swaying of an object's outline: displacement = sum of amplitude * sin(wave . p + phase)."""
@@ -133,14 +137,17 @@ class Canvas:
         self.painted += len(thing.parts)
         assert self.painted <= MAX_PARTS
         placed = []
+        tiny = abs(np.linalg.det(thing.matrix[:2, :2])) < DETAIL**2
         low, high = np.full(2, 1e9), np.full(2, -1e9)
-        for part, angle in zip(thing.parts, thing.swings):
+        for number, (part, angle) in enumerate(zip(thing.parts, thing.swings), first):
+            if tiny and part.clip:
+                continue
             local = thing.matrix if part.swing is None else thing.matrix @ _about(part.swing.pivot, angle)
             linear, origin = local[:2, :2].T, local[:2, 2]
             bend = thing.wobble
             rings = [(bend(r) if bend else r) @ linear + origin for r in part.rings]
             holes = [(bend(r) if bend else r) @ linear + origin for r in part.holes]
-            placed.append((part, local, rings, holes))
+            placed.append((number, part, local, rings, holes))
             if part.clip:
                 continue
             corners = rings
@@ -156,7 +163,7 @@ class Canvas:
         x1, y1 = (min(int(v) + pad + 1, self.size + reach) for v in high)
         if x1 - x0 < 3 or y1 - y0 < 3:
             return range(first, self.painted + 1)
-        self._paint_window(thing, placed, first, x0, y0, x1 - x0, y1 - y0)
+        self._paint_window(thing, placed, x0, y0, x1 - x0, y1 - y0)
         return range(first, self.painted + 1)
 
     def defocus(self, radius: float) -> None:
@@ -171,8 +178,7 @@ class Canvas:
     def _paint_window(
         self,
         thing: Posed,
-        placed: list[tuple[Part, np.ndarray, list[np.ndarray], list[np.ndarray]]],
-        first: int,
+        placed: list[tuple[int, Part, np.ndarray, list[np.ndarray], list[np.ndarray]]],
         x0: int,
         y0: int,
         width: int,
@@ -182,7 +188,7 @@ class Canvas:
         patch: Image.Image | None = None
         owner, solid = Image.new("L", (width, height)), Image.new("1", (width, height))
         to_local = np.eye(3)
-        for number, (part, local, rings, holes) in enumerate(placed, first):
+        for number, part, local, rings, holes in placed:
             u0, v0, w, h = 0, 0, width, height
             if rings and len(placed) > 1:
                 points = np.concatenate(rings) if len(rings) > 1 else rings[0]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sam2.data.pool import ClipPool, main, write_pool
+from sam2.data.readers import check, open_dataset
 from sam2.data.recipe import Recipe, SceneStream
 
 STILLS = Recipe(size=48, difficulty=(0.2, 0.6), seed=4)
@@ -38,7 +39,7 @@ def test_a_jpeg_pool_keeps_masks_exactly_and_pictures_nearly(tmp_path: Path) -> 
 
 def test_a_window_of_a_clip_is_read_alone(tmp_path: Path) -> None:
     pool = write_pool(tmp_path, CLIPS, 2, codec="raw")
-    whole, window = pool.painting(1), pool.painting(1, first=1, frames=2)
+    whole, window = pool.painting(1), pool.painting(1, frames=[1, 2])
     assert np.array_equal(window.frames, whole.frames[1:])
     assert np.array_equal(window.owners, whole.owners[1:])
 
@@ -79,11 +80,31 @@ def test_damage_names_the_shard(tmp_path: Path) -> None:
     write_pool(tmp_path, STILLS, 2)
     data = (tmp_path / "shard-00000.bin").read_bytes()
     (tmp_path / "shard-00000.bin").write_bytes(data[: len(data) // 3])
-    with pytest.raises(ValueError, match=r"scene 1 in .*shard-00000.bin is damaged"):
+    with pytest.raises(ValueError, match=r"shard-00000.bin: scene 1 is damaged"):
         ClipPool(tmp_path)[1]
     (tmp_path / "shard-00000.json").write_text("[{")
-    with pytest.raises(ValueError, match=r"shard-00000.json is damaged"):
+    with pytest.raises(ValueError, match=r"shard-00000.json: damaged"):
         ClipPool(tmp_path)
+
+
+def test_a_pool_is_a_data_set_like_others(tmp_path: Path) -> None:
+    write_pool(tmp_path, CLIPS, 3, codec="raw")
+    data = open_dataset(tmp_path)
+    assert data.format == "pool"
+    assert (len(data), data.num_frames(0)) == (3, 3)
+    whole, part = data[2], data.load(2, [2, 0])
+    assert np.array_equal(part.frames, whole.frames[[2, 0]])
+    seen = whole.masks[[2, 0]].any((0, 2, 3))
+    assert np.array_equal(part.masks, whole.masks[[2, 0]][:, seen])
+    assert check(tmp_path) == []
+    (tmp_path / "shard-00000.bin").write_bytes(b"nothing")
+    assert len(check(tmp_path)) == 3
+
+
+def test_a_recipe_is_a_source_of_clips() -> None:
+    assert len(STILLS) == 2**31
+    assert np.array_equal(STILLS[7].masks, STILLS.paint(7).clip().masks)
+    assert not np.array_equal(STILLS[7].frames, Recipe(48, difficulty=(0.2, 0.6), seed=5)[7].frames)
 
 
 def test_no_pool_is_said_so(tmp_path: Path) -> None:

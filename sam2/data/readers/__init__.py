@@ -26,8 +26,8 @@ __all__ = [
     "open_dataset",
 ]
 
-FORMATS = ("vos", "sav", "sa1b", "coco", "pairs")
-"""DAVIS and its like and SA-V val; SA-V train; SA-1B; COCO instances; images and masks paired by name."""
+FORMATS = ("vos", "sav", "sa1b", "coco", "pairs", "pool")
+"""DAVIS and its like and SA-V val; SA-V train; SA-1B; COCO instances; images and masks; generated pools."""
 
 
 def detect_format(path: str | os.PathLike[str]) -> str:
@@ -42,6 +42,8 @@ def detect_format(path: str | os.PathLike[str]) -> str:
         if root.suffix == ".json":
             return "coco"
         raise DatasetError(root, "a data set is a folder, or the JSON of COCO instances")
+    if (root / "pool.json").exists():
+        return "pool"
     if find_vos(root) is not None:
         return "vos"
     if next(root.rglob("*.mp4"), None) is not None:
@@ -82,6 +84,10 @@ def open_dataset(
         return Sa1b(root)
     if kind == "coco":
         return CocoInstances(root)
+    if kind == "pool":
+        from sam2.data.pool import ClipPool  # a pool is a data set itself
+
+        return ClipPool(root)
     return ImageMaskPairs(root)
 
 
