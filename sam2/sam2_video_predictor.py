@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -14,7 +13,8 @@ import sam2.utils.misc as misc
 from sam2.modeling.outputs import FrameFeatures
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.tracking.engine import FrameResult, TrackingEngine
-from sam2.tracking.session import ObjectTrack, VideoSession
+from sam2.tracking.prompting import checked_mask, checked_points
+from sam2.tracking.session import NothingToTrackError, ObjectTrack, VideoSession, VideoSource
 
 PublishedResult = tuple[int, list[int], Tensor]
 """Frame index, object ids, mask logits float32 [N, 1, H, W] at the size of the video."""
@@ -79,13 +79,8 @@ class SAM2VideoPredictor(SAM2Base):
             ValueError: not a video.
         """
         device = self.device
-        images, height, width = misc.load_video_frames(
-            video_path=video_path,
-            image_size=self.image_size,
-            offload_video_to_cpu=offload_video_to_cpu,
-            async_loading_frames=async_loading_frames,
-            compute_device=device,
-        )
+        source = VideoSource(video_path, self.image_size, offload_video_to_cpu, async_loading_frames)
+        images, height, width = source.open(device)
         session = VideoSession(
             images=images,
             video_height=int(height),
@@ -94,6 +89,7 @@ class SAM2VideoPredictor(SAM2Base):
             storage_device=torch.device("cpu") if offload_state_to_cpu else device,
             offload_video_to_cpu=offload_video_to_cpu,
             offload_state_to_cpu=offload_state_to_cpu,
+            source=source,
         )
         self.engine.features(session, 0)  # so that the first prompt answers at once
         return session
@@ -132,10 +128,7 @@ class SAM2VideoPredictor(SAM2Base):
         """
         inference_state.check_frame(frame_idx)
         size = (inference_state.video_width, inference_state.video_height) if normalize_coords else (1, 1)
-        coords, kinds = _checked_prompts(points, labels, box, size)
-        if box is not None and not clear_old_points:
-            raise ValueError("a box replaces the points on its frame: pass clear_old_points=True with it")
-        coords = coords / torch.tensor(size) * self.image_size
+        coords, kinds = checked_points(points, labels, box, clear_old_points, size, self.image_size)
         track = inference_state.tracks.get(obj_id) or ObjectTrack(obj_id)
         old = None if clear_old_points else track.points.get(frame_idx)
         merged = misc.concat_points(
@@ -159,26 +152,8 @@ class SAM2VideoPredictor(SAM2Base):
             ValueError: a mask of another size or type; no such frame.
         """
         inference_state.check_frame(frame_idx)
-        given = torch.as_tensor(mask)
         height, width = inference_state.video_height, inference_state.video_width
-        if given.shape != (height, width):
-            raise ValueError(
-                f"the mask is {tuple(given.shape)}, but the video is {(height, width)} (height, width)"
-            )
-        if given.dtype != torch.bool:
-            if not bool(((given == 0) | (given == 1)).all()):
-                raise ValueError("a mask holds True and False, or 1 and 0: pass `mask > 0`, say")
-            given = given.bool()
-        resized = given[None, None].to(inference_state.device, torch.float32)
-        if (height, width) != (self.image_size, self.image_size):
-            resized = torch.nn.functional.interpolate(
-                resized,
-                size=(self.image_size, self.image_size),
-                mode="bilinear",
-                align_corners=False,
-                antialias=True,
-            )
-            resized = (resized >= 0.5).float()
+        resized = checked_mask(mask, height, width, self.image_size, inference_state.device)
         track = inference_state.tracks.get(obj_id) or ObjectTrack(obj_id)
         track.masks_given[frame_idx] = resized
         track.points.pop(frame_idx, None)
@@ -202,8 +177,9 @@ class SAM2VideoPredictor(SAM2Base):
         """Takes back an object's prompts on one frame; the frame no longer conditions others.
 
         Raises:
-            ValueError: no such object.
+            ValueError: no such object or frame.
         """
+        inference_state.check_frame(frame_idx)
         track = inference_state.track_of(obj_id)
         track.points.pop(frame_idx, None)
         track.masks_given.pop(frame_idx, None)
@@ -250,16 +226,18 @@ class SAM2VideoPredictor(SAM2Base):
         """Lets all prompts enter memory.
 
         Raises:
-            RuntimeError: nothing was prompted.
+            NothingToTrackError: nothing was prompted.
         """
         if not inference_state.tracks:
-            raise RuntimeError(
+            raise NothingToTrackError(
                 "there is nothing to track: prompt an object with points, a box or a mask first"
             )
         self.engine.commit(inference_state)
         for track in inference_state.tracks.values():
             if not track.bank.conditioning:
-                raise RuntimeError(f"object {track.obj_id} has no prompt left: prompt it again, or remove it")
+                raise NothingToTrackError(
+                    f"object {track.obj_id} has no prompt left: prompt it again, or remove it"
+                )
 
     @torch.inference_mode()
     def propagate_in_video(
@@ -280,7 +258,7 @@ class SAM2VideoPredictor(SAM2Base):
             Frame index, object ids, mask logits [N, 1, H, W] at the size of the video.
 
         Raises:
-            RuntimeError: nothing was prompted. ValueError: no such frame.
+            NothingToTrackError: nothing was prompted. ValueError: no such frame.
         """
         for result in self.propagate(inference_state, start_frame_idx, max_frame_num_to_track, reverse):
             yield _published(result)
@@ -299,6 +277,8 @@ class SAM2VideoPredictor(SAM2Base):
             start_frame_idx = min(min(t.bank.conditioning) for t in session.tracks.values())
         session.check_frame(start_frame_idx)
         limit = session.num_frames if max_frame_num_to_track is None else max_frame_num_to_track
+        if limit < 0:
+            raise ValueError(f"max_frame_num_to_track is {limit}: it must be 0 or more, or None for all")
         if reverse:
             frames = (
                 range(start_frame_idx, max(start_frame_idx - limit, 0) - 1, -1)
@@ -338,40 +318,3 @@ class SAM2VideoPredictorVOS(SAM2VideoPredictor):
 
 def _published(result: FrameResult) -> PublishedResult:
     return result.frame_idx, result.obj_ids, result.logits
-
-
-def _checked_prompts(points: Any, labels: Any, box: Any, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Coordinates [P, 2] and labels [P] of a prompt, box corners first, as labels 2 and 3."""
-    if points is None and box is None:
-        raise ValueError("there is no prompt: give points with labels, or a box")
-    if (points is None) != (labels is None):
-        raise ValueError("points and labels belong together: give both or neither")
-    coords = torch.zeros(0, 2)
-    kinds = torch.zeros(0, dtype=torch.int32)
-    if points is not None:
-        coords = torch.as_tensor(np.asarray(points, dtype=np.float32)).reshape(
-            -1, np.shape(points)[-1] if np.ndim(points) else 1
-        )
-        kinds = torch.as_tensor(np.asarray(labels)).reshape(-1).to(torch.int32)
-        if coords.shape[-1] != 2 or coords.shape[0] != kinds.shape[0] or not len(coords):
-            raise ValueError(
-                f"points {np.shape(points)} and labels {np.shape(labels)} do not fit: give [P, 2] and [P]"
-            )
-        if not bool(((kinds >= 0) & (kinds <= 3)).all()):
-            raise ValueError(f"labels are {kinds.tolist()}: 1 is on the object, 0 off it")
-    if box is not None:
-        corners = torch.as_tensor(np.asarray(box, dtype=np.float32)).reshape(-1)
-        if corners.shape != (4,):
-            raise ValueError(f"the box has shape {np.shape(box)}: give x0, y0, x1, y1")
-        if not bool((corners[2:] > corners[:2]).all()) and bool(corners.isfinite().all()):
-            raise ValueError(f"the box {corners.tolist()} is empty: x1 and y1 must be greater than x0 and y0")
-        coords = torch.cat((corners.reshape(2, 2), coords))
-        kinds = torch.cat((torch.tensor([2, 3], dtype=torch.int32), kinds))
-    if not bool(coords.isfinite().all()):
-        raise ValueError(f"coordinates must be finite, but are {coords.tolist()}")
-    limit = torch.tensor(size)
-    outside = ((coords < 0) | (coords > limit)).any(dim=-1) & (kinds < 2)
-    if bool(outside.any()):
-        x, y = coords[outside][0].tolist()
-        raise ValueError(f"the point ({x:g}, {y:g}) lies outside the video, which is {size[0]} x {size[1]}")
-    return coords, kinds

@@ -149,6 +149,7 @@ class MemoryAttention(nn.Module):
         memory = memory.transpose(0, 1)
         memory_pos = None if memory_pos is None else memory_pos.transpose(0, 1)
         for layer in self.layers:
+            assert isinstance(layer, MemoryAttentionLayer)
             output = layer.attend_self(output, query_pos)
             if output.shape[0] != memory.shape[0]:
                 output = output.expand(memory.shape[0], -1, -1)

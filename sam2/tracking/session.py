@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -132,7 +132,10 @@ class VideoSource:
     async_loading_frames: bool = False
 
     def open(self, device: torch.device) -> tuple[Frames, int, int]:
-        """Frames, height and width in pixels; the loader is looked up at the call, since integrators replace it."""
+        """Frames, height and width in pixels.
+
+        The loader is looked up at the call, since integrators replace it.
+        """
         return misc.load_video_frames(
             video_path=self.video,
             image_size=self.image_size,

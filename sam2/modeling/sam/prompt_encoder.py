@@ -51,19 +51,22 @@ class PromptEncoder(nn.Module):
         """Position encoding of the image embedding: [1, embed_dim, H, W]."""
         return self.pe_layer(self.image_embedding_size)[None]
 
+    def _point_weights(self) -> list[Tensor]:
+        return [embedding.get_parameter("weight") for embedding in self.point_embeddings]
+
     def _embed_points(self, points: Tensor, labels: Tensor, pad: bool) -> Tensor:
         points = points + 0.5  # to the centre of the pixel
         if pad:
             points = torch.cat((points, points.new_zeros(points.shape[0], 1, 2)), dim=1)
             labels = torch.cat((labels, labels.new_full((labels.shape[0], 1), -1)), dim=1)
         placed = self.pe_layer.forward_with_coords(points, self.input_image_size)
-        kinds = torch.cat([self.not_a_point_embed.weight, *(e.weight for e in self.point_embeddings)])
+        kinds = torch.cat([self.not_a_point_embed.weight, *self._point_weights()])
         labels = labels.long()
         return placed * (labels >= 0)[..., None] + kinds[labels + 1]
 
     def _embed_boxes(self, boxes: Tensor) -> Tensor:
         corners = self.pe_layer.forward_with_coords((boxes + 0.5).reshape(-1, 2, 2), self.input_image_size)
-        return corners + torch.cat((self.point_embeddings[2].weight, self.point_embeddings[3].weight))
+        return corners + torch.cat(self._point_weights()[2:])
 
     def forward(
         self,
