@@ -1,0 +1,202 @@
+"""`evaluate`: a data set, a model and a protocol to a table by object, means and a sheet of the worst.
+
+Clips are independent, so several processes may share them; the result does not depend on how many.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+from sam2.build_sam import build_sam2, build_sam2_video_predictor, resolve_model
+from sam2.data.clip import Clip
+from sam2.data.readers import open_dataset
+from sam2.evaluation.amg import automatic_recall
+from sam2.evaluation.clicks import Sam2Segmenter, score_still
+from sam2.evaluation.report import Example, Interval, Worst, intervals, write_summary, write_table
+from sam2.evaluation.vos import PROMPTS, correct_offline, correct_online, follow
+from sam2.sam2_image_predictor import SAM2ImagePredictor
+
+STILLS = ("clicks", "noc", "automatic")
+CLIPS = (*PROMPTS, "offline", "online")
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """What is evaluated, and how."""
+
+    data: str
+    """A data set that `sam2.data.readers.open_dataset` opens."""
+    protocol: str
+    """`clicks` (IoU at 1, 3 and 5 clicks and from boxes), `noc` (the same, 20 clicks), `automatic`; for clips
+    a first prompt (`mask`, `box`, `1 click`, `3 clicks`, `5 clicks`), `offline` or `online`."""
+    model: str | None = None
+    """Anything `resolve_model` knows; the default model where it is not given."""
+    checkpoint: str | None = None
+    """Its weights, where `model` is a configuration."""
+    overrides: tuple[str, ...] = ()
+    """Override strings for its configuration."""
+    device: str | None = None
+    """The best there is where it is not given."""
+    split: str | None = None
+    """Of the data set, where it has any."""
+    limit: int | None = None
+    """Take so many pictures or clips, spread over the set."""
+    workers: int = 1
+    """Processes."""
+
+    def __post_init__(self) -> None:
+        if self.protocol not in STILLS + CLIPS:
+            raise ValueError(f"unknown protocol {self.protocol!r}; give one of {', '.join(STILLS + CLIPS)}")
+        if self.workers < 1 or (self.limit is not None and self.limit < 1):
+            raise ValueError("workers and limit must be at least 1")
+
+
+@dataclass
+class Result:
+    """Rows by object, and what goes on the sheet."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    error: str | None = None
+
+
+class _Judge:
+    """Scores clips one at a time; each process holds one."""
+
+    def __init__(self, options: EvaluationOptions) -> None:
+        self.options = options
+        self.data = open_dataset(options.data, split=options.split)
+        config, checkpoint = resolve_model(options.model)
+        checkpoint = options.checkpoint or checkpoint
+        common: dict[str, Any] = {"device": options.device, "hydra_overrides_extra": options.overrides}
+        if options.protocol in STILLS:
+            self.segmenter = Sam2Segmenter(SAM2ImagePredictor(build_sam2(config, checkpoint, **common)))
+        else:
+            self.tracker = build_sam2_video_predictor(config, checkpoint, **common)
+        if options.protocol == "automatic":
+            self.generator = SAM2AutomaticMaskGenerator(self.segmenter.predictor.model)
+
+    def __call__(self, index: int) -> Result:
+        try:
+            clip = self.data[index]
+        except (ValueError, OSError) as error:
+            return Result(error=str(error))
+        return self._still(clip) if self.options.protocol in STILLS else self._clip(clip)
+
+    def _still(self, clip: Clip) -> Result:
+        if self.options.protocol == "automatic":
+            return Result([s.row() for s in automatic_recall(self.generator, clip)])
+        clicks = 20 if self.options.protocol == "noc" else 5
+        scores, first = score_still(self.segmenter, clip, clicks)
+        worst = Worst()
+        for score, mask in zip(scores, first):
+            truth = clip.masks[0, clip.object_ids.index(score.object_id)]
+            caption = f"{score.picture} #{score.object_id}, 1 click"
+            worst.add(Example(clip.frames[0], truth, mask, score.clicks[0], caption))
+        return Result([s.row() for s in scores], worst.examples)
+
+    def _clip(self, clip: Clip) -> Result:
+        protocol = self.options.protocol
+        if protocol in ("offline", "online"):
+            run = correct_offline if protocol == "offline" else correct_online
+            return Result([s.row() for s in run(self.tracker, clip)])
+        scores, found = follow(self.tracker, clip, protocol)
+        worst = Worst()
+        for score in scores:
+            place = clip.object_ids.index(score.object_id)
+            seen = clip.masks[:, place].any(axis=(1, 2))
+            t = int(np.flatnonzero(seen)[-1])
+            caption = f"{score.clip} #{score.object_id}, frame {t}"
+            truth, mask = clip.masks[t, place], found[t, place]
+            worst.add(Example(clip.frames[t], truth, mask, 0.5 * (score.j + score.f), caption))
+        return Result([s.row() for s in scores], worst.examples)
+
+
+_judge: _Judge | None = None
+
+
+def _start(options: EvaluationOptions, threads: int) -> None:
+    global _judge
+    torch.set_num_threads(threads)
+    _judge = _Judge(options)
+
+
+def _work(index: int) -> Result:
+    assert _judge is not None
+    return _judge(index)
+
+
+def _results(options: EvaluationOptions, numbers: Sequence[int]) -> Iterator[Result]:
+    if options.workers == 1:
+        judge = _Judge(options)
+        for index in numbers:
+            yield judge(index)
+        return
+    threads = max(1, (os.cpu_count() or 1) // options.workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.workers, context, _start, (options, threads)) as pool:
+        yield from pool.map(_work, numbers)
+
+
+def evaluate(options: EvaluationOptions, out: str | Path) -> dict[str, Interval]:
+    """Runs a protocol; writes `objects.csv`, `summary.json` and `worst.png` under `out`.
+
+    Returns the means of all columns. Clips that cannot be read are listed in the summary. Raises ValueError
+    where nothing could be scored.
+    """
+    data = open_dataset(options.data, split=options.split)
+    count = len(data) if options.limit is None else min(options.limit, len(data))
+    numbers = [i * len(data) // count for i in range(count)] if count else []
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    unread: list[str] = []
+    worst = Worst()
+    start = time.monotonic()
+    results = _results(options, numbers)
+    for result in tqdm(results, total=len(numbers), desc=options.protocol, disable=None):
+        rows += result.rows
+        for example in result.examples:
+            worst.add(example)
+        if result.error is not None:
+            unread.append(result.error)
+    if not rows:
+        reason = f" ({unread[0]})" if unread else ""
+        raise ValueError(f"{options.data}: no object could be scored in {len(numbers)} clips{reason}")
+    group = "picture" if "picture" in rows[0] else "clip"
+    if options.protocol == "offline":
+        rounds = max(row["frames"] for row in rows)
+        last = {(row["clip"], row["object"]): row for row in rows}
+        means = intervals(list(last.values()), group, ("jf", "j", "f", "presence"))
+        for number in range(1, rounds + 1):
+            upto = {(r["clip"], r["object"]): r for r in rows if r["frames"] <= number}
+            means |= {f"jf_round_{number}": intervals(list(upto.values()), group, ["jf"])["jf"]}
+    else:
+        names = [n for n, v in rows[0].items() if isinstance(v, int | float) and n not in ("object", "area")]
+        means = intervals(rows, group, names)
+    write_table(folder / "objects.csv", rows)
+    facts = {
+        "data": options.data,
+        "protocol": options.protocol,
+        "model": options.model or "default",
+        "checkpoint": options.checkpoint,
+        "objects": len({(row[group], row["object"]) for row in rows}),
+        "clips": len(numbers),
+        "unread": unread,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    write_summary(folder / "summary.json", means, **facts)
+    worst.write(folder / "worst.png")
+    return means

@@ -1,0 +1,346 @@
+"""Protocols with tools whose answers are known, and whole runs on made data sets."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from training_helpers import TINY, tiny_model, toy_clip
+
+from sam2.checkpoint import save_checkpoint
+from sam2.config import load_config
+from sam2.data.clip import Clip
+from sam2.evaluation.__main__ import main
+from sam2.evaluation.amg import automatic_recall
+from sam2.evaluation.clicks import Guess, StillScore, boxes_of, score_still, summary
+from sam2.evaluation.report import Example, Worst, bootstrap, write_table
+from sam2.evaluation.run import EvaluationOptions, evaluate
+from sam2.evaluation.vos import correct_offline, correct_online, follow
+
+
+class Rings:
+    """A tool that finds the object's box at first and one tenth more of it with each click."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.truth = clip.masks[0]
+        self.calls: list[tuple[Any, ...]] = []
+
+    def set_image(self, image: np.ndarray) -> None:
+        assert image.dtype == np.uint8
+
+    def _found(self, coords: np.ndarray, share: float) -> np.ndarray:
+        found = []
+        for x, y in coords[:, 0].astype(int):
+            (place,) = np.flatnonzero(self.truth[:, y, x])
+            kept = np.flatnonzero(self.truth[place])
+            mask = np.zeros_like(self.truth[place])
+            mask.flat[kept[: round(share * len(kept))]] = True
+            found.append(mask)
+        return np.stack(found)
+
+    def clicks(self, coords: np.ndarray, labels: np.ndarray, state: Any) -> Guess:
+        step = 1 if state is None else state + 1
+        self.calls.append((coords.shape, labels[:, -1].tolist(), state))
+        chosen = self._found(coords, min(1.0, 0.4 + 0.1 * step))
+        offered = np.stack([chosen, self._found(coords, 1.0)], axis=1) if step == 1 else chosen[:, None]
+        return Guess(chosen, offered, step)
+
+    def boxes(self, boxes: np.ndarray) -> Guess:
+        height, width = self.truth.shape[1:]
+        yy, xx = np.mgrid[:height, :width]
+        inside = [(xx >= x0) & (xx < x1) & (yy >= y0) & (yy < y1) for x0, y0, x1, y1 in boxes]
+        return Guess(np.stack(inside), np.stack(inside)[:, None], None)
+
+
+def squares(frames: int = 1) -> Clip:
+    """Two squares of 20 and 10 pixels that move down by a pixel a frame."""
+    masks = np.zeros((frames, 2, 50, 60), bool)
+    for t in range(frames):
+        masks[t, 0, 5 + t : 25 + t, 5:25] = True
+        masks[t, 1, 10 + t : 20 + t, 40:50] = True
+    pictures = np.repeat(masks.any(1)[..., None] * np.uint8(200), 3, axis=-1)
+    return Clip(pictures, masks, (3, 8), "squares")
+
+
+def test_ious_after_clicks_box_and_oracle() -> None:
+    clip = squares()
+    tool = Rings(clip)
+    scores, first = score_still(tool, clip, max_clicks=5, together=1)
+    for score in scores:
+        assert score.clicks == pytest.approx((0.5, 0.6, 0.7, 0.8, 0.9), abs=0.01)
+        assert score.box == 1
+        assert score.best_of_offered == 1
+        assert score.clicks_to(0.85) == 5
+        assert score.clicks_to(0.95) == 5
+        assert "noc_85" not in score.row()
+    assert [s.object_id for s in scores] == [3, 8]
+    assert [s.area for s in scores] == [400, 100]
+    assert first.sum(axis=(1, 2)).tolist() == [200, 50]
+    # each object by itself, one click more at a time, all of them on what is missed
+    assert [call[0] for call in tool.calls] == [(1, k, 2) for k in (1, 2, 3, 4, 5)] * 2
+    assert all(call[1] == [1] for call in tool.calls)
+    assert [call[2] for call in tool.calls[:3]] == [None, 1, 2]
+    means = summary(scores)
+    assert means["iou_1_clicks"] == pytest.approx(0.5)
+    assert means["iou_best_of_3"] == 1
+
+
+def test_noc_needs_twenty_clicks() -> None:
+    scores, _ = score_still(Rings(squares()), squares(), max_clicks=20)
+    assert scores[0].row()["noc_85"] == 5
+    assert scores[0].row()["noc_90"] == 5
+    never = StillScore("p", 1, 10, (0.1,) * 20, 0.1, 0.1)
+    assert never.row()["noc_85"] == 20
+
+
+def test_a_clip_is_no_still() -> None:
+    with pytest.raises(ValueError, match="squares has 3 frames"):
+        score_still(Rings(squares()), squares(3))
+
+
+def test_boxes_reach_to_the_far_edge() -> None:
+    assert boxes_of(squares().masks[0]).tolist() == [[5, 5, 25, 25], [40, 10, 50, 20]]
+
+
+class Follower:
+    """A video predictor whose masks are the truth, shifted by an error that clicks take away nearby."""
+
+    def __init__(self, clip: Clip, reach: int) -> None:
+        self.clip = clip
+        self.reach = reach
+        self.clicks: list[tuple[int, int]] = []
+        self.prompts: list[str] = []
+
+    def init_state(self, frames: list[np.ndarray]) -> dict[int, set[int]]:
+        return {}
+
+    def _mask(self, session: dict[int, set[int]], place: int, t: int) -> np.ndarray:
+        near = min((t - f for f in session[place] if f <= t), default=99)
+        truth = self.clip.masks[t, place]
+        return truth if near <= self.reach else np.roll(truth, 9, axis=1)
+
+    def _answer(self, session: dict[int, set[int]], t: int) -> tuple[int, list[int], torch.Tensor]:
+        ids = sorted(session)
+        masks = np.stack([self._mask(session, place, t) for place in ids])
+        return t, ids, torch.from_numpy(masks).float()[:, None] - 0.5
+
+    def add_new_points_or_box(self, session: Any, frame: int, place: int, **prompt: Any) -> Any:
+        session.setdefault(place, set()).add(frame)
+        if "box" in prompt:
+            self.prompts.append("box")
+        else:
+            self.clicks.append((place, frame))
+        return self._answer(session, frame)
+
+    def add_new_mask(self, session: Any, frame: int, place: int, mask: np.ndarray) -> Any:
+        self.prompts.append("mask")
+        session.setdefault(place, set()).add(frame)
+        return self._answer(session, frame)
+
+    def propagate_in_video(self, session: Any, start: int | None = None) -> Any:
+        begin = min(min(frames) for frames in session.values()) if start is None else start
+        for t in range(begin, len(self.clip)):
+            yield self._answer(session, t)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "clicks", "others"),
+    [("mask", 0, ["mask"] * 2), ("box", 0, ["box"] * 2), ("1 click", 2, []), ("3 clicks", 6, [])],
+)
+def test_following_from_one_prompt(prompt: str, clicks: int, others: list[str]) -> None:
+    clip = squares(8)
+    tool: Any = Follower(clip, reach=9)
+    scores, found = follow(tool, clip, prompt)
+    assert (len(tool.clicks), tool.prompts) == (clicks, others)
+    assert [(s.object_id, s.j, s.f, s.presence) for s in scores] == [(3, 100, 100, 1), (8, 100, 100, 1)]
+    assert np.array_equal(found, clip.masks)
+    with pytest.raises(ValueError, match="unknown prompt '2 clicks'"):
+        follow(tool, clip, "2 clicks")
+
+
+def test_objects_that_come_later_and_never() -> None:
+    clip = squares(8)
+    masks = clip.masks.copy()
+    masks[:3, 1] = False
+    late = Clip(clip.frames, masks, clip.object_ids, "late")
+    scores, found = follow(Follower(late, 9), late, "mask")  # type: ignore[arg-type]
+    assert [s.j for s in scores] == [100, 100]
+    assert not found[:3, 1].any()
+    masks[:, 1] = False
+    never = Clip(clip.frames, masks, clip.object_ids, "never")
+    assert [s.object_id for s in follow(Follower(never, 9), never)[0]] == [3]  # type: ignore[arg-type]
+
+
+def test_offline_rounds_correct_the_worst_frame() -> None:
+    clip = squares(8)
+    tool: Any = Follower(clip, reach=2)
+    scores = [s for s in correct_offline(tool, clip, rounds=4, clicks=3) if s.object_id == 3]
+    assert [s.frames for s in scores] == [1, 2, 3, 4]
+    assert [s.j for s in scores] == sorted(s.j for s in scores)
+    assert scores[0].j < 80
+    assert scores[-1].j == 100
+    frames = [frame for place, frame in tool.clicks if place == 0]
+    assert frames[:6] == [0, 0, 0, 3, 3, 3]
+
+
+def test_online_stops_where_the_object_is_lost() -> None:
+    clip = squares(8)
+    tool: Any = Follower(clip, reach=2)
+    scores = correct_online(tool, clip, frames=8, clicks=3)
+    assert [s.frames for s in scores] == [3, 3]
+    assert [frame for place, frame in tool.clicks if place == 1] == [0, 0, 0, 3, 3, 3, 6, 6, 6]
+    assert scores[0].j == 100
+    few: Any = Follower(clip, reach=2)
+    assert [s.frames for s in correct_online(few, clip, frames=2)] == [2, 2]
+
+
+def test_recall_of_automatic_masks() -> None:
+    clip = squares()
+    half = clip.masks[0, 0].copy()
+    half[:, :10] = False
+    generator: Any = SimpleNamespace(generate=lambda _: [{"segmentation": half}])
+    rows = [s.row() for s in automatic_recall(generator, clip)]
+    assert [r["best_iou"] for r in rows] == [0.75, 0]
+    assert [r["recall_75"] for r in rows] == [1, 0]
+
+
+def test_intervals_draw_whole_groups() -> None:
+    values = [0.0] * 50 + [1.0] * 50
+    one_each = bootstrap(values, list(range(100)))
+    two_groups = bootstrap(values, [0] * 50 + [1] * 50)
+    assert one_each.mean == two_groups.mean == 0.5
+    assert 0.38 < one_each.low < 0.45 < 0.55 < one_each.high < 0.62
+    assert (two_groups.low, two_groups.high) == (0, 1)
+    with pytest.raises(ValueError, match="0 values"):
+        bootstrap([], [])
+
+
+def test_the_sheet_keeps_the_worst(tmp_path: Path) -> None:
+    clip = squares()
+    worst = Worst(2)
+    for score in (0.9, 0.1, 0.5, 0.3):
+        worst.add(Example(clip.frames[0], clip.masks[0, 0], clip.masks[0, 1], score, "x"))
+    assert [e.score for e in worst.examples] == [0.1, 0.3]
+    worst.write(tmp_path / "worst.png")
+    with Image.open(tmp_path / "worst.png") as page:
+        assert page.width > 600
+
+
+def test_tables_take_rows_of_different_columns(tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", [{"a": 1, "b": 0.25}, {"a": 2, "c": "x"}])
+    assert (tmp_path / "t.csv").read_text().split() == ["a,b,c", "1,0.2500,", "2,,x"]
+
+
+@pytest.fixture
+def tiny_yaml(tmp_path: Path) -> str:
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump({"model": load_config("mini", TINY)}))
+    return str(file)
+
+
+def made_davis(root: Path) -> Path:
+    for number in range(2):
+        clip = toy_clip(number, frames=4, objects=2)
+        for folder in ("JPEGImages", "Annotations"):
+            (root / folder / f"clip{number}").mkdir(parents=True)
+        for t in range(4):
+            Image.fromarray(clip.frames[t]).save(root / "JPEGImages" / f"clip{number}" / f"{t:05d}.jpg")
+            labels = (clip.masks[t] * np.arange(1, 3)[:, None, None]).max(0).astype(np.uint8)
+            picture = Image.fromarray(labels)
+            picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+            picture.save(root / "Annotations" / f"clip{number}" / f"{t:05d}.png")
+    return root
+
+
+def made_stills(root: Path) -> Path:
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(3):
+        clip = toy_clip(number, objects=2)
+        Image.fromarray(clip.frames[0]).save(root / "images" / f"{number}.jpg")
+        labels = (clip.masks[0] * np.arange(1, 3)[:, None, None]).max(0).astype(np.uint8)
+        Image.fromarray(labels).save(root / "masks" / f"{number}.png")
+    return root
+
+
+@pytest.mark.parametrize("protocol", ["1 click", "offline", "online"])
+def test_a_made_video_set_gives_a_table(tmp_path: Path, tiny_yaml: str, protocol: str) -> None:
+    data = made_davis(tmp_path / "davis")
+    torch.manual_seed(0)
+    options = EvaluationOptions(str(data), protocol, tiny_yaml, device="cpu", limit=1)
+    means = evaluate(options, tmp_path / "out")
+    assert 0 <= means["jf"].low <= means["jf"].mean <= means["jf"].high <= 100
+    with open(tmp_path / "out" / "objects.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(r["clip"], r["object"]) for r in rows} == {("clip0", "1"), ("clip0", "2")}
+    facts = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert facts["objects"] == 2
+    assert facts["unread"] == []
+    if protocol == "offline":
+        assert "jf_round_4" in means
+        assert means["jf_round_4"].mean == means["jf"].mean
+
+
+def test_made_stills_give_a_table_and_a_sheet(tmp_path: Path, tiny_yaml: str) -> None:
+    data = made_stills(tmp_path / "stills")
+    (data / "images" / "1.jpg").write_bytes(b"damaged")
+    options = EvaluationOptions(str(data), "clicks", tiny_yaml, device="cpu")
+    means = evaluate(options, tmp_path / "out")
+    assert set(means) == {"iou_1_clicks", "iou_3_clicks", "iou_5_clicks", "iou_box", "iou_best_of_3"}
+    facts = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert facts["objects"] == 4
+    (unread,) = facts["unread"]
+    assert "1.jpg" in unread
+    assert (tmp_path / "out" / "worst.png").exists()
+
+
+@pytest.mark.slow
+def test_processes_do_not_change_the_table(tmp_path: Path, tiny_yaml: str) -> None:
+
+    save_checkpoint(tiny_model(), tmp_path / "tiny.pt")
+    data = made_stills(tmp_path / "stills")
+    tables = []
+    for workers in (1, 2):
+        options = EvaluationOptions(
+            str(data), "clicks", tiny_yaml, str(tmp_path / "tiny.pt"), device="cpu", workers=workers
+        )
+        evaluate(options, tmp_path / str(workers))
+        tables.append((tmp_path / str(workers) / "objects.csv").read_text())
+    assert tables[0] == tables[1]
+    assert len(tables[0].splitlines()) == 7
+
+
+def test_the_command(tmp_path: Path, tiny_yaml: str, capsys: pytest.CaptureFixture[str]) -> None:
+    data = made_stills(tmp_path / "stills")
+    common = [
+        str(data),
+        "--out",
+        str(tmp_path / "out"),
+        "--model",
+        tiny_yaml,
+        "--device",
+        "cpu",
+        "--limit",
+        "1",
+    ]
+    assert main([*common, "--protocol", "clicks"]) == 0
+    assert "iou_box" in capsys.readouterr().out
+    assert main([*common, "--protocol", "mask"]) == 1
+    assert "no object could be scored" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="unknown protocol 'click'"):
+        EvaluationOptions(str(data), "click")
+
+
+def test_recall_on_made_stills(tmp_path: Path, tiny_yaml: str) -> None:
+    data = made_stills(tmp_path / "stills")
+    options = EvaluationOptions(str(data), "automatic", tiny_yaml, device="cpu", limit=1)
+    means = evaluate(options, tmp_path / "out")
+    assert 0 <= means["recall_50"].mean <= 1
