@@ -81,9 +81,9 @@ class MaskedAutoencoder(nn.Module):
         self.trunk = trunk
         self.options = options
         stage_widths = trunk.channel_list[::-1]
-        widths = [block.dim for block in trunk.blocks]
+        widths: list[int] = [block.dim for block in trunk.blocks]  # type: ignore[misc]
         self.first_dense = next((i for i in range(len(widths)) if not self._fits(i)), len(widths))
-        last = trunk.channel_list[0] if self.first_dense == len(widths) else int(widths[self.first_dense])
+        last = trunk.channel_list[0] if self.first_dense == len(widths) else widths[self.first_dense]
         self.hidden_token = nn.Parameter(torch.zeros(last))
         nn.init.trunc_normal_(self.hidden_token, std=0.02)
         sides = [UNIT // STRIDE // 2**i for i in range(len(stage_widths))]
