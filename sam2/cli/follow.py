@@ -9,8 +9,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from signal import SIGINT, SIGTERM
 from types import FrameType
 from typing import Any
 
@@ -111,7 +112,7 @@ def follow(
         writers = _writers(formats, folder, source, reader, passes)
         for writer in writers:
             stack.callback(writer.close)
-        stop = stack.enter_context(_stop_politely())
+        stop = stack.enter_context(Stop())
         began = time.monotonic()
         _prompt(predictor, session, objects)
         done = 0
@@ -130,7 +131,7 @@ def follow(
                 for writer in writers:
                     if writer.in_order:
                         writer.add(frame)
-            if stop.is_set():
+            if stop.asked:
                 break
         if not done:
             raise KeyboardInterrupt
@@ -139,13 +140,16 @@ def follow(
             writer.finish()
         result.write(folder.staging / RESULT, interrupted=done < wanted)
         seconds = time.monotonic() - began
-    summary = (
-        f"{len(objects)} object{'' if len(objects) == 1 else 's'} in {done} frame{'' if done == 1 else 's'} "
-        f"of {args.video}; {seconds:.1f} s, {done / seconds:.1f} frames/s"
-    )
-    if done < wanted:
-        summary = f"stopped by Ctrl-C after {done} of {wanted} frames; what is finished is kept\n{summary}"
-    report(summary, folder.folder, folder.commit())
+        summary = (
+            f"{len(objects)} object{'' if len(objects) == 1 else 's'} in {done} frame"
+            f"{'' if done == 1 else 's'} of {args.video}; {seconds:.1f} s, {done / seconds:.1f} frames/s"
+        )
+        if done < wanted:
+            summary = (
+                f"stopped by Ctrl-C after {done} of {wanted} frames; what is finished is kept\n{summary}"
+            )
+        stop.finishing = True
+        report(summary, folder.folder, folder.commit())
     return INTERRUPTED if done < wanted else 0
 
 
@@ -206,7 +210,7 @@ def _prompt(predictor: SAM2VideoPredictor, session: VideoSession, objects: Seque
 
 
 def _tracked(
-    predictor: SAM2VideoPredictor, session: VideoSession, one: Pass, stop: threading.Event
+    predictor: SAM2VideoPredictor, session: VideoSession, one: Pass, stop: Stop
 ) -> Iterator[FrameResult]:
     """Results of one run; what no later frame reads is forgotten on the way."""
     reach = predictor.memory_policy.horizon()
@@ -215,7 +219,7 @@ def _tracked(
         for found in results:
             if found.frame_idx in one.frames:
                 yield found
-            if stop.is_set():
+            if stop.asked:
                 return
             session.forget_tracked((found.frame_idx, one.start), reach)
 
@@ -238,23 +242,31 @@ def _frame(found: FrameResult, reader: VideoReader, with_labels: bool) -> FrameM
     return FrameMasks(index, file_name, float(reader.timestamps[index]), objects, labels)
 
 
-@contextmanager
-def _stop_politely() -> Iterator[threading.Event]:
-    """Turns the first Ctrl-C (or SIGTERM) into an event; a second one interrupts at once."""
-    stop = threading.Event()
+class Stop:
+    """Whether the user wants to stop.
 
-    def ask(number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        print("sam2: stopping after this frame; Ctrl-C again drops everything", file=sys.stderr)
+    In its `with` block, the first Ctrl-C (or SIGTERM) sets `asked`; a second one interrupts at once, unless
+    `finishing` is set: results are then getting their names.
+    """
 
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # signals reach the main thread only
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
+    def __init__(self) -> None:
+        self.asked = False
+        self.finishing = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            self._before = {number: signal.signal(number, self._hear) for number in (SIGINT, SIGTERM)}
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _hear(self, _number: int, _frame: FrameType | None) -> None:
+        if self.finishing:
+            return
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("sam2: stopping after this frame; Ctrl-C again drops everything", file=sys.stderr, flush=True)
