@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "build_sam2": "sam2.build_sam",
     "build_sam2_hf": "sam2.build_sam",
+    "build_sam2_camera_predictor": "sam2.build_sam",
     "build_sam2_video_predictor": "sam2.build_sam",
     "build_sam2_video_predictor_hf": "sam2.build_sam",
     "SAM2ImagePredictor": "sam2.sam2_image_predictor",

@@ -20,6 +20,7 @@ from sam2.config import SHORT_NAMES, find_config, instantiate, load_config, near
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
+    from sam2.sam2_camera_predictor import SAM2CameraPredictor
     from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 WEIGHTS_ROOT = Path(__file__).parent / "weights"
@@ -204,6 +205,24 @@ def build_sam2_video_predictor(
     overrides = [
         f"++model._target_=sam2.sam2_video_predictor.{target}",
         *(("++model.compile_image_encoder=true",) if vos_optimized else ()),
+        *(_VIDEO_POSTPROCESSING if apply_postprocessing else ()),
+        *_override_list(hydra_overrides_extra),
+    ]
+    return _build(config_file, ckpt_path, device, mode, overrides, image_only=False)
+
+
+def build_sam2_camera_predictor(
+    config_file: str | os.PathLike[str] | None = None,
+    ckpt_path: str | os.PathLike[str] | None = None,
+    device: str | torch.device | None = None,
+    mode: str = "eval",
+    hydra_overrides_extra: Sequence[str] = (),
+    apply_postprocessing: bool = True,
+    **kwargs: Any,
+) -> SAM2CameraPredictor:
+    """The model for frames that come one by one; arguments and errors as in `build_sam2_video_predictor`."""
+    overrides = [
+        "++model._target_=sam2.sam2_camera_predictor.SAM2CameraPredictor",
         *(_VIDEO_POSTPROCESSING if apply_postprocessing else ()),
         *_override_list(hydra_overrides_extra),
     ]

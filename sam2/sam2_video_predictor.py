@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import sam2.utils.misc as misc
 from sam2.modeling.outputs import FrameFeatures
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.tracking.engine import FrameResult, TrackingEngine
-from sam2.tracking.prompting import checked_mask, checked_points
-from sam2.tracking.session import NothingToTrackError, ObjectTrack, VideoSession, VideoSource
+from sam2.tracking.prompting import ObjectPrompt
+from sam2.tracking.session import NothingToTrackError, VideoSession, VideoSource
+from sam2.tracking.tracker import StreamingTracker
 
 PublishedResult = tuple[int, list[int], Tensor]
 """Frame index, object ids, mask logits float32 [N, 1, H, W] at the size of the video."""
@@ -94,6 +94,10 @@ class SAM2VideoPredictor(SAM2Base):
         self.engine.features(session, 0)  # so that the first prompt answers at once
         return session
 
+    def stream(self, **options: Any) -> StreamingTracker:
+        """A tracker for frames that come one by one; options as in `StreamingTracker`."""
+        return StreamingTracker(self.engine, **options)
+
     # ------------------------------------------------------------------ prompts
 
     @torch.inference_mode()
@@ -126,17 +130,8 @@ class SAM2VideoPredictor(SAM2Base):
             ValueError: shapes that do not fit, coordinates outside the video, an empty box, no prompt,
                 no such frame.
         """
-        inference_state.check_frame(frame_idx)
-        size = (inference_state.video_width, inference_state.video_height) if normalize_coords else (1, 1)
-        coords, kinds = checked_points(points, labels, box, clear_old_points, size, self.image_size)
-        track = inference_state.tracks.get(obj_id) or ObjectTrack(obj_id)
-        old = None if clear_old_points else track.points.get(frame_idx)
-        merged = misc.concat_points(
-            old, coords[None].to(inference_state.device), kinds[None].to(inference_state.device)
-        )
-        track.points[frame_idx] = merged
-        track.masks_given.pop(frame_idx, None)
-        return self._prompted(inference_state, track, frame_idx)
+        prompt = ObjectPrompt(obj_id, points, labels, box, clear_old_points=clear_old_points)
+        return self._asked(inference_state, frame_idx, prompt, normalized=not normalize_coords)
 
     def add_new_points(self, *args: Any, **kwargs: Any) -> PublishedResult:
         """Older name of `add_new_points_or_box`."""
@@ -151,23 +146,19 @@ class SAM2VideoPredictor(SAM2Base):
         Raises:
             ValueError: a mask of another size or type; no such frame.
         """
-        inference_state.check_frame(frame_idx)
-        height, width = inference_state.video_height, inference_state.video_width
-        resized = checked_mask(mask, height, width, self.image_size, inference_state.device)
-        track = inference_state.tracks.get(obj_id) or ObjectTrack(obj_id)
-        track.masks_given[frame_idx] = resized
-        track.points.pop(frame_idx, None)
-        return self._prompted(inference_state, track, frame_idx)
+        return self._asked(inference_state, frame_idx, ObjectPrompt(obj_id, mask=mask))
 
-    def _prompted(self, session: VideoSession, track: ObjectTrack, frame_idx: int) -> PublishedResult:
+    def _asked(
+        self, session: VideoSession, frame_idx: int, prompt: ObjectPrompt, normalized: bool = False
+    ) -> PublishedResult:
         engine = self.engine
-        engine.prompt(
+        engine.ask(
             session,
-            track,
             frame_idx,
+            prompt,
             correct_as_conditioning=self.add_all_frames_to_correct_as_cond,
+            normalized=normalized,
         )
-        session.tracks[track.obj_id] = track
         return _published(engine.result(session, frame_idx))
 
     @torch.inference_mode()

@@ -1,6 +1,21 @@
 """Following objects through a video: its state, and the engine that moves it."""
 
-from sam2.tracking.engine import FrameResult, TrackingEngine
-from sam2.tracking.session import FeatureCache, ObjectMask, ObjectTrack, VideoSession
+from sam2.tracking.engine import TrackingEngine
+from sam2.tracking.prompting import ObjectPrompt
+from sam2.tracking.results import FrameResult
+from sam2.tracking.session import FeatureCache, NothingToTrackError, ObjectMask, ObjectTrack, VideoSession
+from sam2.tracking.stream import FrameGoneError
+from sam2.tracking.tracker import StreamingTracker
 
-__all__ = ["FeatureCache", "FrameResult", "ObjectMask", "ObjectTrack", "TrackingEngine", "VideoSession"]
+__all__ = [
+    "FeatureCache",
+    "FrameGoneError",
+    "FrameResult",
+    "NothingToTrackError",
+    "ObjectMask",
+    "ObjectPrompt",
+    "ObjectTrack",
+    "StreamingTracker",
+    "TrackingEngine",
+    "VideoSession",
+]

@@ -1,66 +1,27 @@
-"""Prompting and tracking objects frame by frame: the loop around the model's pure steps.
-
-Shapes: N objects, S the model's input size, H x W the video.
-"""
+"""Prompting and tracking objects frame by frame: the loop around the model's pure steps."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sam2.memory.entry import MemoryEntry, MemorySelection
+from sam2.memory.policies import FifoPolicy
 from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput, enlarge
 from sam2.modeling.sam2_base import SAM2Base
+from sam2.tracking.prompting import ObjectPrompt, checked_mask, checked_points
+from sam2.tracking.results import FrameResult, keep_strongest
 from sam2.tracking.session import ObjectMask, ObjectTrack, PendingMask, VideoSession
-from sam2.utils.misc import fill_holes_in_mask_scores
+from sam2.utils.misc import concat_points, fill_holes_in_mask_scores
+
+__all__ = ["FrameResult", "TrackingEngine", "keep_strongest"]
 
 PREVIOUS_LOGIT_BOUND = 32.0
 """Previous logits are clamped to this magnitude before they are corrected."""
 MEMORY_DTYPE = torch.bfloat16
-
-
-@dataclass(frozen=True)
-class FrameResult:
-    """Masks of all objects on one frame.
-
-    Invariant: the first axis of every tensor follows `obj_ids`.
-    """
-
-    frame_idx: int
-    obj_ids: list[int]
-    low_res_logits: Tensor
-    """[N, 1, S / 4, S / 4]"""
-    predicted_iou: Tensor
-    """[N]"""
-    object_score_logits: Tensor
-    """Presence logits [N]."""
-    video_size: tuple[int, int]
-    """(height, width) in pixels."""
-    non_overlap: bool = False
-
-    @property
-    def logits(self) -> Tensor:
-        """Mask logits at the size of the video [N, 1, H, W], made at each call."""
-        logits = enlarge(self.low_res_logits, self.video_size)
-        return keep_strongest(logits) if self.non_overlap else logits
-
-    @property
-    def masks(self) -> Tensor:
-        """Masks at the size of the video, bool [N, H, W]."""
-        return self.logits[:, 0] > 0
-
-
-def keep_strongest(logits: Tensor) -> Tensor:
-    """Leaves each pixel of [N, 1, H, W] to the object with the highest logit, others at -10 or less."""
-    if logits.shape[0] < 2:
-        return logits
-    winner = logits.argmax(dim=0, keepdim=True)
-    index = torch.arange(logits.shape[0], device=logits.device)[:, None, None, None]
-    return torch.where(winner == index, logits, logits.clamp(max=-10.0))
 
 
 class TrackingEngine:
@@ -90,6 +51,10 @@ class TrackingEngine:
         self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
         self.max_batch = max_batch
 
+    def policy(self, session: VideoSession) -> FifoPolicy:
+        """The session's own choice of memories, or the model's."""
+        return session.policy or self.model.memory_policy
+
     def features(self, session: VideoSession, frame_idx: int) -> FrameFeatures:
         """Features of a frame, batch 1, encoded at most once while they are held."""
 
@@ -100,6 +65,52 @@ class TrackingEngine:
         return session.features.get(frame_idx, encode)
 
     # ------------------------------------------------------------------ prompts
+
+    def ask(
+        self,
+        session: VideoSession,
+        frame_idx: int,
+        prompt: ObjectPrompt,
+        *,
+        correct_as_conditioning: bool,
+        normalized: bool = False,
+    ) -> None:
+        """Prompts an object, a new one where its id is new; the result waits for propagation.
+
+        Args:
+            correct_as_conditioning: a correction of a tracked frame conditions others.
+            normalized: coordinates are shares of the frame's size, not pixels.
+
+        Raises:
+            ValueError: no such frame, or a prompt that does not fit it; nothing has changed then.
+        """
+        with session.lock:
+            session.check_frame(frame_idx)
+            self.features(session, frame_idx)  # a stream may no longer have the frame
+            height, width = session.video_height, session.video_width
+            track = session.tracks.get(prompt.obj_id) or ObjectTrack(prompt.obj_id)
+            if prompt.mask is not None:
+                track.masks_given[frame_idx] = checked_mask(
+                    prompt.mask, height, width, self.model.image_size, session.device
+                )
+                track.points.pop(frame_idx, None)
+            else:
+                coords, kinds = checked_points(
+                    prompt.points,
+                    prompt.labels,
+                    prompt.box,
+                    prompt.clear_old_points,
+                    (1, 1) if normalized else (width, height),
+                    self.model.image_size,
+                )
+                track.points[frame_idx] = concat_points(
+                    None if prompt.clear_old_points else track.points.get(frame_idx),
+                    coords[None].to(session.device),
+                    kinds[None].to(session.device),
+                )
+                track.masks_given.pop(frame_idx, None)
+            self.prompt(session, track, frame_idx, correct_as_conditioning=correct_as_conditioning)
+            session.tracks[prompt.obj_id] = track
 
     def prompt(
         self,
@@ -118,7 +129,7 @@ class TrackingEngine:
             prev_logits = before.logits.to(session.device).clamp(-PREVIOUS_LOGIT_BOUND, PREVIOUS_LOGIT_BOUND)
         selection: list[MemorySelection] | None = None
         if not is_init:
-            selection = [self.model.memory_policy.select(track.bank, frame_idx, reverse, session.num_frames)]
+            selection = [self.policy(session).select(track.bank, frame_idx, reverse, session.length)]
         out = self.model.step(
             self.features(session, frame_idx),
             selection,
@@ -135,6 +146,10 @@ class TrackingEngine:
 
     def commit(self, session: VideoSession) -> None:
         """Lets the results of prompts enter memory."""
+        with session.lock:
+            self._commit(session)
+
+    def _commit(self, session: VideoSession) -> None:
         for track in session.tracks.values():
             # corrections before conditioning frames, so that a frame's last word conditions
             for frame_idx, waiting in sorted(track.pending.items(), key=lambda item: item[1].is_conditioning):
@@ -175,14 +190,19 @@ class TrackingEngine:
 
     def track_frame(self, session: VideoSession, frame_idx: int, reverse: bool) -> FrameResult:
         """Follows every object to a frame; prompted frames keep the masks that they were given."""
+        with session.lock:
+            self._track_frame(session, frame_idx, reverse)
+            return self.result(session, frame_idx)
+
+    def _track_frame(self, session: VideoSession, frame_idx: int, reverse: bool) -> None:
         groups: dict[tuple[int, int], list[tuple[ObjectTrack, MemorySelection]]] = defaultdict(list)
-        policy = self.model.memory_policy
+        policy = self.policy(session)
         for track in session.tracks.values():
             if frame_idx in track.bank.conditioning:
                 if self.clear_non_cond_mem_around_input:
                     self._forget_around(track, frame_idx)
                 continue
-            selection = policy.select(track.bank, frame_idx, reverse, session.num_frames)
+            selection = policy.select(track.bank, frame_idx, reverse, session.length)
             groups[selection.shape].append((track, selection))
         for group in groups.values():
             for start in range(0, len(group), self.max_batch):
@@ -190,7 +210,6 @@ class TrackingEngine:
                 self._track_batch(session, frame_idx, [t for t, _ in batch], [s for _, s in batch])
         for track in session.tracks.values():
             track.tracked[frame_idx] = reverse
-        return self.result(session, frame_idx)
 
     def _track_batch(
         self,
@@ -241,17 +260,19 @@ class TrackingEngine:
         absent = ObjectMask(
             torch.full((1, 1, side, side), NO_OBJ_SCORE), torch.zeros(1), torch.full((1, 1), -10.0)
         )
-        shown = [track.latest(frame_idx) or absent for track in session.tracks.values()]
+        with session.lock:
+            obj_ids = session.obj_ids
+            shown = [track.latest(frame_idx) or absent for track in session.tracks.values()]
 
-        def gather(parts: Iterable[Tensor]) -> Tensor:
-            return torch.cat([part.to(session.device) for part in parts])
+        def gather(parts: Iterable[Tensor], nothing: Tensor) -> Tensor:
+            return torch.cat([part.to(session.device) for part in (*parts, nothing[:0])])
 
         return FrameResult(
             frame_idx,
-            session.obj_ids,
-            gather(m.logits for m in shown),
-            gather(m.predicted_iou for m in shown),
-            gather(m.object_score_logits[:, 0] for m in shown),
+            obj_ids,
+            gather((m.logits for m in shown), absent.logits),
+            gather((m.predicted_iou for m in shown), absent.predicted_iou),
+            gather((m.object_score_logits[:, 0] for m in shown), absent.predicted_iou),
             (session.video_height, session.video_width),
             self.non_overlap_masks,
         )

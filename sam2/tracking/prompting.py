@@ -36,9 +36,7 @@ class ObjectPrompt:
         if self.mask is not None and given:
             raise ValueError(f"object {self.obj_id}: a mask stands alone: leave out {' and '.join(given)}")
         if self.mask is None and not given:
-            raise ValueError(
-                f"object {self.obj_id}: there is no prompt: give points with labels, a box or a mask"
-            )
+            raise ValueError("there is no prompt: give points with labels, a box or a mask")
 
 
 def _numbers(values: Any, what: str) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from torch import Tensor
 import sam2.utils.misc as misc
 from sam2.memory.bank import MemoryBank
 from sam2.memory.entry import MemoryEntry
+from sam2.memory.policies import FifoPolicy
 from sam2.modeling.outputs import FrameFeatures
 
 
@@ -166,11 +168,22 @@ class VideoSession:
     features: FeatureCache = field(default_factory=FeatureCache)
     source: VideoSource | None = None
     """Where `images` came from; None where the caller made them."""
+    endless: bool = False
+    """A stream: more frames may come than `images` has now."""
+    policy: FifoPolicy | None = None
+    """Which memories a frame reads; None for the model's own choice."""
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
+    """Held during each prompt and each frame: threads that share a session take turns."""
 
     @property
     def num_frames(self) -> int:
         """Frames of the video."""
         return len(self.images)
+
+    @property
+    def length(self) -> int | None:
+        """`num_frames`, None for a stream."""
+        return None if self.endless else self.num_frames
 
     @property
     def obj_ids(self) -> list[int]:
@@ -218,10 +231,11 @@ class VideoSession:
                 close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "images": self.images if self.source is None else None}
+        state = {key: value for key, value in self.__dict__.items() if key != "lock"}
+        return {**state, "images": self.images if self.source is None else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        self.__dict__.update(state, lock=threading.RLock())
         if self.source is not None:
             self.images = self.source.open(self.device)[0]
 

@@ -1,0 +1,160 @@
+"""Objects followed through a stream of unknown length: frame in, masks out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from sam2.memory.policies import FifoPolicy
+from sam2.preprocess import LazyFrames
+from sam2.tracking.engine import TrackingEngine
+from sam2.tracking.prompting import ObjectPrompt
+from sam2.tracking.results import FrameResult
+from sam2.tracking.session import VideoSession
+from sam2.tracking.stream import StreamReader
+
+STREAM_COND_FRAMES = 4
+"""Conditioning frames that a frame of a stream reads where the model sets no limit of its own."""
+
+
+class StreamingTracker:
+    """Tracks objects frame by frame; prompts, new objects, corrections and removals at any moment.
+
+    Gives the numbers of a whole video tracked forwards. Two differences are deliberate: the length of a
+    stream is unknown, so the time of object pointers is scaled as in videos of 16 frames or more; and a
+    frame reads at most `max_cond_frames` prompted frames, so that memory and time stay flat however often
+    objects are corrected.
+
+    Args:
+        engine: the model and its options, `predictor.engine` say.
+        max_cond_frames: most prompted frames read, the closest in time; None for the model's own limit,
+            or 4 where it has none.
+        correct_as_conditioning: a frame corrected after it was tracked counts as prompted from then on.
+        keep_frames: how many of the newest frames can be prompted.
+    """
+
+    def __init__(
+        self,
+        engine: TrackingEngine,
+        *,
+        max_cond_frames: int | None = None,
+        correct_as_conditioning: bool = True,
+        keep_frames: int = 1,
+    ) -> None:
+        self.engine = engine
+        self.correct_as_conditioning = correct_as_conditioning
+        model = engine.model
+        self._reader = StreamReader(keep_frames)
+        policy: FifoPolicy = model.memory_policy
+        if max_cond_frames is None:
+            max_cond_frames = STREAM_COND_FRAMES if policy.max_cond_frames == -1 else policy.max_cond_frames
+        self.session = VideoSession(
+            images=LazyFrames(self._reader, model.image_size, model.device, cache_size=keep_frames),
+            video_height=0,
+            video_width=0,
+            device=model.device,
+            storage_device=model.device,
+            endless=True,
+            policy=replace(policy, max_cond_frames=max_cond_frames),
+        )
+
+    @property
+    def frame_idx(self) -> int:
+        """Index of the newest frame, -1 before the first."""
+        return len(self._reader) - 1
+
+    @torch.inference_mode()
+    def push(self, frame: Any, prompts: Sequence[ObjectPrompt] = ()) -> int:
+        """Takes a frame with its prompts without tracking objects to it; returns its index.
+
+        Args:
+            frame: uint8 RGB [H, W, 3], a tensor, a PIL picture or a PyAV frame; its size may change.
+            prompts: in pixels of this frame.
+
+        Raises:
+            ValueError: not a picture, or a prompt that does not fit it.
+        """
+        with self.session.lock:
+            self.engine.commit(self.session)
+            index = self._reader.push(frame)
+            self.session.video_height, self.session.video_width = self._reader.height, self._reader.width
+            self._ask(prompts)
+            return index
+
+    @torch.inference_mode()
+    def step(
+        self, frame: Any, prompts: Sequence[ObjectPrompt] = (), timestamp: float | None = None
+    ) -> FrameResult:
+        """Takes a frame, follows all objects to it, and gives their masks.
+
+        An object prompted here is segmented from its prompt; without objects the result is empty.
+        Arguments and errors as in `push`; where a prompt is refused, the frame counts as pushed.
+        """
+        with self.session.lock:
+            index = self.push(frame, prompts)
+            self.engine.commit(self.session)
+            result = self.engine.track_frame(self.session, index, reverse=False)
+            return replace(result, timestamp=timestamp)
+
+    @torch.inference_mode()
+    def prompt(self, *prompts: ObjectPrompt, frame_idx: int | None = None) -> FrameResult:
+        """Prompts new objects or corrects known ones on the newest frame, after it was tracked.
+
+        Args:
+            frame_idx: an older frame among those kept.
+
+        Returns:
+            The masks of all objects on that frame.
+
+        Raises:
+            ValueError: a prompt that does not fit; no frame yet; a frame that is gone.
+        """
+        with self.session.lock:
+            self._ask(prompts, frame_idx)
+            index = self.frame_idx if frame_idx is None else frame_idx
+            return self.engine.result(self.session, index)
+
+    def _ask(self, prompts: Iterable[ObjectPrompt], frame_idx: int | None = None) -> None:
+        index = self.frame_idx if frame_idx is None else frame_idx
+        for one in prompts:
+            if index < 0:
+                raise ValueError("there is no frame yet: push one before prompting")
+            self.engine.ask(self.session, index, one, correct_as_conditioning=self.correct_as_conditioning)
+
+    def remove(self, obj_id: int) -> None:
+        """Forgets an object.
+
+        Raises:
+            ValueError: there is no such object.
+        """
+        with self.session.lock:
+            self.session.track_of(obj_id)
+            del self.session.tracks[obj_id]
+
+    def follow(
+        self, source: Iterable[Any], prompts: Mapping[int, Sequence[ObjectPrompt]] | None = None
+    ) -> Iterator[FrameResult]:
+        """Results for each frame of a source.
+
+        Args:
+            source: frames as `push` takes them, or `sam2.video.LiveFrame`s (`open_live` gives them).
+            prompts: by frame index.
+        """
+        asked = prompts or {}
+        for item in source:
+            timestamp = getattr(item, "timestamp", None)
+            frame = item if timestamp is None else item.frame
+            yield self.step(frame, asked.get(self.frame_idx + 1, ()), timestamp)
+
+    def close(self) -> None:
+        """Lets frames and memories go."""
+        self.session.close()
+
+    def __enter__(self) -> StreamingTracker:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
