@@ -1,10 +1,11 @@
-"""`python -m sam2.training [pretrain] RUN.yaml [--resume]`, also under torchrun."""
+"""`python -m sam2.training [train|pretrain|finetune] RUN.yaml [--resume]`; the first two under torchrun too."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from sam2.training.finetune import FinetuneOptions, finetune
 from sam2.training.loop import TrainingFailedError
 from sam2.training.options import RunOptions, read_file
 from sam2.training.pretrain import PretrainOptions, pretrain
@@ -14,11 +15,14 @@ from sam2.training.run import train
 def main(arguments: list[str] | None = None) -> int:
     """Runs the training that a YAML file describes; returns the exit status."""
     parser = argparse.ArgumentParser("python -m sam2.training", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("train", "pretrain"), default="train")
-    parser.add_argument("run", help="YAML file, see RunOptions (train) and PretrainOptions (pretrain)")
+    parser.add_argument("what", nargs="?", choices=("train", "pretrain", "finetune"), default="train")
+    parser.add_argument("run", help="YAML file: RunOptions, PretrainOptions or FinetuneOptions")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     args = parser.parse_args(arguments)
     try:
+        if args.what == "finetune":
+            finetune(read_file(FinetuneOptions, args.run))
+            return 0
         if args.what == "pretrain":
             summary = pretrain(read_file(PretrainOptions, args.run), args.resume)
         else:

@@ -25,6 +25,8 @@ from sam2.preprocess import resize_frame
 from sam2.training.options import SourceOptions
 from sam2.training.pvs import Batch
 
+ENDLESS = 2**24
+"""Sources of more clips than this are taken in order, not shuffled."""
 TRIES = 8
 """Clips tried in place of a corrupt or empty one before the batch gives up."""
 
@@ -220,7 +222,7 @@ class MicroBatches(Dataset[LoadedBatch]):
 
     def _clip_number(self, source: int, position: int) -> int:
         length = len(self.sources[source])
-        if isinstance(self.sources[source], Generated):
+        if length > ENDLESS:
             return position % length
         epoch, place = divmod(position, length)
         return int(_order(self.seed, source, epoch, length)[place])
