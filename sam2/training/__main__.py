@@ -1,4 +1,4 @@
-"""`python -m sam2.training [train|pretrain|finetune] RUN.yaml [--resume]`; the first two under torchrun too."""
+"""`python -m sam2.training [train|pretrain|finetune] RUN.yaml [--resume]`; torchrun takes the first two."""
 
 from __future__ import annotations
 

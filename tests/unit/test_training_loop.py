@@ -118,6 +118,30 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
     assert same(tmp_path / "whole", tmp_path / "killed")
 
 
+def test_an_interruption_saves_first(tmp_path: Path) -> None:
+    run = options(tmp_path)
+    task = PvsTask(run)
+    losses, calls = task.losses, []
+
+    def interrupted(*args: Any) -> dict[str, torch.Tensor]:
+        calls.append(args)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return losses(*args)
+
+    task.losses = interrupted  # type: ignore[method-assign]
+    summary = run_task(task, run)
+    assert (summary.step, summary.finished) == (2, False)
+    assert state.load_state(tmp_path / "state.pt")["step"] == 2
+    assert train(run, resume=True).finished
+
+
+def test_half_precision_trains_too(tmp_path: Path) -> None:
+    summary = train(options(tmp_path, steps=2, bf16=True))
+    assert 0 < summary.last["total"] < 100
+    assert all(v.dtype == torch.float32 for v in weights(tmp_path).values() if v.is_floating_point())
+
+
 def test_workers_make_the_same_batches(tmp_path: Path) -> None:
     train(options(tmp_path / "none", steps=2))
     train(options(tmp_path / "some", steps=2, workers=1))

@@ -160,6 +160,13 @@ def test_pretraining_lowers_the_error_and_its_trunk_is_taken_up(tmp_path: Path) 
     assert all(torch.equal(state[n], v) for n, v in weights.items())
 
 
+def test_half_precision_pretrains_too(autoencoder: MaskedAutoencoder) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = autoencoder(torch.randn(1, 3, 96, 96)).loss
+    loss.backward()
+    assert bool(torch.isfinite(loss.detach()))
+
+
 def test_bad_pretraining() -> None:
     with pytest.raises(ValueError, match=r"hidden units is 1\.5"):
         MaeOptions(hidden=1.5)
