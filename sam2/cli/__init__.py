@@ -8,6 +8,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from sam2 import __version__
 from sam2.cli import auto, models, segment, track
@@ -84,5 +85,5 @@ def _report(error: Exception) -> int:
     return FAULT
 
 
-def _show_warning(message: Warning | str, *_where: object) -> None:
+def _show_warning(message: Warning | str, *_where: Any, **_more: Any) -> None:
     print(f"sam2: warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -89,7 +89,7 @@ def formats(text: str) -> list[str]:
     return names
 
 
-def at_least(low: int) -> type:
+def at_least(low: int) -> Callable[[str], int]:
     """A whole number of `low` or more."""
 
     def parse(text: str) -> int:
@@ -101,7 +101,7 @@ def at_least(low: int) -> type:
             raise argparse.ArgumentTypeError(f"{value} is less than {low}")
         return value
 
-    return parse  # type: ignore[return-value]
+    return parse
 
 
 def add_verb(

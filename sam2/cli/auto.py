@@ -38,17 +38,21 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("image", type=Path, metavar="IMAGE", help="JPEG, PNG, WebP, TIFF, …")
     grid = parser.add_argument_group("grid and sieve")
     for name, kind, default, text in _GRID:
-        grid.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default {default})")
+        grid.add_argument(
+            f"--{name}", type=kind, default=default, metavar="N", help=f"{text} (default {default})"
+        )
     grid.add_argument(
         "--min-area",
         type=at_least(0),
         default=0,
+        metavar="N",
         help="drop masks of fewer pixels of the picture (default 0)",
     )
     grid.add_argument(
         "--min-region-area",
         type=at_least(0),
         default=0,
+        metavar="N",
         help="fill holes and drop islands up to this many pixels of the low-resolution mask (default 0)",
     )
     grid.add_argument("--m2m", action="store_true", help="refine each mask by a second pass")

@@ -183,7 +183,9 @@ class OverlayVideo:
 
     in_order = True
 
-    def __init__(self, root: Path, source: Source, timestamps: Sequence[float], sound: Path | None) -> None:
+    def __init__(
+        self, root: Path, source: Source, timestamps: npt.NDArray[np.float64], sound: Path | None
+    ) -> None:
         self.source = source
         self._sink = VideoSink(root, timestamps=timestamps, audio_from=sound)
 

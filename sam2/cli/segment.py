@@ -19,6 +19,10 @@ examples:
   sam2 segment photo.jpg --box 80,60,500,420 --point 120,90,0 --format cutout,coco --out out/mug
 """
 
+_PROMPT_FILE = """\
+many objects, see docs/prompts.md: {"version": 1, "objects": [{"id": 1, "name": "cup", "prompts": [
+{"frame": 0, "points": [[420, 310]], "labels": [1]}]}]}; "box": [x0, y0, x1, y1] and "mask": "FILE" are prompts as well"""
+
 
 def add_to(verbs: argparse._SubParsersAction) -> None:
     """Registers the verb."""
@@ -53,7 +57,7 @@ def add_prompts(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--box", type=box, metavar="X0,Y0,X1,Y1", help="a box around the object")
     group.add_argument("--mask", metavar="FILE", help="a picture of the object's mask, of the input's size")
-    group.add_argument("--prompts", metavar="FILE.json", help="many objects; see docs/prompts.md")
+    group.add_argument("--prompts", metavar="FILE.json", help=_PROMPT_FILE)
 
 
 def run(args: argparse.Namespace) -> int:
