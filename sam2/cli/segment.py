@@ -21,7 +21,8 @@ examples:
 
 _PROMPT_FILE = """\
 many objects, see docs/prompts.md: {"version": 1, "objects": [{"id": 1, "name": "cup", "prompts": [
-{"frame": 0, "points": [[420, 310]], "labels": [1]}]}]}; "box": [x0, y0, x1, y1] and "mask": "FILE" are prompts as well"""
+{"frame": 0, "points": [[420, 310]], "labels": [1]}]}]};
+"box": [x0, y0, x1, y1] and "mask": "FILE" are prompts as well"""
 
 
 def add_to(verbs: argparse._SubParsersAction) -> None:
