@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sam2.memory.archive import StorageOptions
 from sam2.modeling.outputs import FrameFeatures
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.tracking.engine import FrameResult, TrackingEngine
@@ -66,6 +67,7 @@ class SAM2VideoPredictor(SAM2Base):
         offload_video_to_cpu: bool = False,
         offload_state_to_cpu: bool = False,
         async_loading_frames: bool = False,
+        storage: StorageOptions | None = None,
     ) -> VideoSession:
         """Opens a video; frames are read when they are needed.
 
@@ -74,6 +76,8 @@ class SAM2VideoPredictor(SAM2Base):
             offload_video_to_cpu: keep frames off the device until they are needed.
             offload_state_to_cpu: keep memories and masks off the device.
             async_loading_frames: read ahead in a thread.
+            storage: where masks and memories of past frames go; by default they stay in host memory up to
+                1 GiB and then go to a temporary file.
 
         Raises:
             ValueError: not a video.
@@ -90,6 +94,7 @@ class SAM2VideoPredictor(SAM2Base):
             offload_video_to_cpu=offload_video_to_cpu,
             offload_state_to_cpu=offload_state_to_cpu,
             source=source,
+            storage=storage or StorageOptions(),
         )
         self.engine.features(session, 0)  # so that the first prompt answers at once
         return session
@@ -197,7 +202,7 @@ class SAM2VideoPredictor(SAM2Base):
         if obj_id not in inference_state.tracks and not strict:
             return inference_state.obj_ids, []
         frames = sorted(inference_state.track_of(obj_id).prompted_frames)
-        del inference_state.tracks[obj_id]
+        inference_state.remove(obj_id)
         if not inference_state.tracks:
             return [], []
         updated = []
@@ -208,7 +213,8 @@ class SAM2VideoPredictor(SAM2Base):
 
     def reset_state(self, inference_state: VideoSession) -> None:
         """Forgets all objects; the video stays open."""
-        inference_state.tracks.clear()
+        for obj_id in inference_state.obj_ids:
+            inference_state.remove(obj_id)
 
     # ------------------------------------------------------------------ propagation
 
@@ -267,6 +273,7 @@ class SAM2VideoPredictor(SAM2Base):
         if start_frame_idx is None:
             start_frame_idx = min(min(t.bank.conditioning) for t in session.tracks.values())
         session.check_frame(start_frame_idx)
+        session.check_history(start_frame_idx, self.engine.policy(session).horizon(), reverse)
         limit = session.num_frames if max_frame_num_to_track is None else max_frame_num_to_track
         if limit < 0:
             raise ValueError(f"max_frame_num_to_track is {limit}: it must be 0 or more, or None for all")

@@ -1,7 +1,20 @@
 """Which past frames count: data and decisions, no parameters."""
 
+from sam2.memory.archive import Archive, HistoryLostError, StorageOptions
 from sam2.memory.bank import MemoryBank
 from sam2.memory.entry import MemoryEntry, MemorySelection
 from sam2.memory.policies import FifoPolicy, select_closest_cond_frames
+from sam2.memory.shelf import FrameMarks, Shelf
 
-__all__ = ["FifoPolicy", "MemoryBank", "MemoryEntry", "MemorySelection", "select_closest_cond_frames"]
+__all__ = [
+    "Archive",
+    "FifoPolicy",
+    "FrameMarks",
+    "HistoryLostError",
+    "MemoryBank",
+    "MemoryEntry",
+    "MemorySelection",
+    "Shelf",
+    "StorageOptions",
+    "select_closest_cond_frames",
+]

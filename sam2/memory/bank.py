@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from sam2.memory.entry import MemoryEntry
+from sam2.memory.shelf import Shelf
+
+
+def _recent() -> Shelf[MemoryEntry]:
+    return Shelf(MemoryEntry)
 
 
 @dataclass
@@ -16,7 +21,7 @@ class MemoryBank:
     """
 
     conditioning: dict[int, MemoryEntry] = field(default_factory=dict)
-    recent: dict[int, MemoryEntry] = field(default_factory=dict)
+    recent: Shelf[MemoryEntry] = field(default_factory=_recent)
 
     def add(self, entry: MemoryEntry) -> None:
         """Stores `entry`, replacing what was remembered of its frame."""
@@ -27,9 +32,9 @@ class MemoryBank:
         """The memory of a frame, or None."""
         return self.conditioning.get(frame_idx) or self.recent.get(frame_idx)
 
-    def discard(self, frame_idx: int) -> MemoryEntry | None:
-        """Forgets a frame; returns what was forgotten, or None."""
-        return self.conditioning.pop(frame_idx, None) or self.recent.pop(frame_idx, None)
+    def discard(self, frame_idx: int) -> bool:
+        """Forgets a frame; whether anything was remembered of it."""
+        return self.conditioning.pop(frame_idx, None) is not None or self.recent.discard(frame_idx)
 
     def release(self, frame_idx: int) -> None:
         """Lets a frame no longer condition others; its memory stays."""
@@ -50,5 +55,6 @@ class MemoryBank:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by all entries."""
-        return sum(entry.nbytes for entry in self)
+        """Bytes of the entries at hand (not those in the archive)."""
+        at_hand = (*self.conditioning.values(), *self.recent.near.values())
+        return sum(entry.nbytes for entry in at_hand)

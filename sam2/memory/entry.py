@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MemoryEntry:
     """One frame's memory of B objects (B is 1 while tracking, the batch in training).
 

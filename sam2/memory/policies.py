@@ -121,6 +121,10 @@ class FifoPolicy:
             pointer_span=max(span - 1, 1),
         )
 
+    def expired(self, memories: Memories, frame_idx: int, frame: int) -> bool:
+        """Whether no frame that follows `frame_idx`, in either direction, reads `frame` as a recent one."""
+        return abs(frame - frame_idx) > self.horizon()
+
     def horizon(self) -> int:
         """How many frames back a frame may read memories that do not condition."""
         return max((self.num_maskmem - 1) * self.stride, self.max_obj_ptrs - 1)

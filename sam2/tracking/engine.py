@@ -14,7 +14,8 @@ from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput, enla
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.tracking.prompting import ObjectPrompt, checked_mask, checked_points
 from sam2.tracking.results import FrameResult, keep_strongest
-from sam2.tracking.session import ObjectMask, ObjectTrack, PendingMask, VideoSession
+from sam2.tracking.session import VideoSession
+from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
 from sam2.utils.misc import concat_points, fill_holes_in_mask_scores
 
 __all__ = ["FrameResult", "TrackingEngine", "keep_strongest"]
@@ -88,7 +89,7 @@ class TrackingEngine:
             session.check_frame(frame_idx)
             self.features(session, frame_idx)  # a stream may no longer have the frame
             height, width = session.video_height, session.video_width
-            track = session.tracks.get(prompt.obj_id) or ObjectTrack(prompt.obj_id)
+            track = session.track_for(prompt.obj_id)
             if prompt.mask is not None:
                 track.masks_given[frame_idx] = checked_mask(
                     prompt.mask, height, width, self.model.image_size, session.device
@@ -183,8 +184,7 @@ class TrackingEngine:
     def _forget_around(self, track: ObjectTrack, frame_idx: int) -> None:
         reach = self.model.memory_temporal_stride_for_eval * self.model.num_maskmem
         for near in [t for t in track.bank.recent if t != frame_idx and abs(t - frame_idx) <= reach]:
-            track.bank.discard(near)
-            track.found.pop(near)
+            track.forget_frame(near)
 
     # ------------------------------------------------------------------ tracking
 
@@ -192,6 +192,7 @@ class TrackingEngine:
         """Follows every object to a frame; prompted frames keep the masks that they were given."""
         with session.lock:
             self._track_frame(session, frame_idx, reverse)
+            self._tidy(session, frame_idx)
             return self.result(session, frame_idx)
 
     def _track_frame(self, session: VideoSession, frame_idx: int, reverse: bool) -> None:
@@ -210,6 +211,22 @@ class TrackingEngine:
                 self._track_batch(session, frame_idx, [t for t, _ in batch], [s for _, s in batch])
         for track in session.tracks.values():
             track.tracked[frame_idx] = reverse
+
+    def _tidy(self, session: VideoSession, frame_idx: int) -> None:
+        """Puts away, or drops, what no coming frame reads."""
+        policy = self.policy(session)
+        for track in session.tracks.values():
+            track.dropped.pop(frame_idx, None)
+
+            def expired(frame: int, track: ObjectTrack = track) -> bool:
+                return policy.expired(track.bank, frame_idx, frame)
+
+            if session.storage.history == "all":
+                track.put_away(expired)
+            else:
+                track.drop(expired)
+                if session.endless and policy.max_cond_frames > 0:
+                    track.drop_conditioning(policy.max_cond_frames, expired)
 
     def _track_batch(
         self,

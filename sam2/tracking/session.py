@@ -1,10 +1,9 @@
-"""The state of one video: what was asked of each object, and what was found."""
+"""The state of one video: its frames, its objects, and where its past is kept."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,103 +11,13 @@ import torch
 from torch import Tensor
 
 import sam2.utils.misc as misc
-from sam2.memory.bank import MemoryBank
-from sam2.memory.entry import MemoryEntry
+from sam2.memory.archive import Archive, HistoryLostError, StorageOptions
 from sam2.memory.policies import FifoPolicy
-from sam2.modeling.outputs import FrameFeatures
+from sam2.tracking.features import FeatureCache
+from sam2.tracking.published import PublishedState
+from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
 
-
-@dataclass(frozen=True)
-class ObjectMask:
-    """One object on one frame.
-
-    Invariant: `logits` is what a person is shown, holes already filled.
-    """
-
-    logits: Tensor
-    """Low-resolution mask logits [1, 1, S / 4, S / 4]."""
-    predicted_iou: Tensor
-    """[1]"""
-    object_score_logits: Tensor
-    """Presence logits [1, 1]."""
-
-
-@dataclass(frozen=True)
-class PendingMask:
-    """What a prompt gave, before it enters memory."""
-
-    mask: ObjectMask
-    obj_ptr: Tensor
-    """[1, C]"""
-    is_conditioning: bool
-
-
-@dataclass
-class ObjectTrack:
-    """One object through the video.
-
-    Invariants: a frame in `pending` has a prompt in `points` or `masks_given`, never in both;
-    each frame in `bank` has its mask in `found`.
-    """
-
-    obj_id: int
-    points: dict[int, dict[str, Tensor]] = field(default_factory=dict)
-    """Prompts by frame: `point_coords` [1, N, 2] in pixels of the model's input, `point_labels` [1, N]."""
-    masks_given: dict[int, Tensor] = field(default_factory=dict)
-    """Mask prompts by frame [1, 1, S, S], 0 or 1."""
-    pending: dict[int, PendingMask] = field(default_factory=dict)
-    """Results of prompts since the last propagation."""
-    found: dict[int, ObjectMask] = field(default_factory=dict)
-    """Final masks by frame."""
-    bank: MemoryBank = field(default_factory=MemoryBank)
-    tracked: dict[int, bool] = field(default_factory=dict)
-    """Frames that a propagation reached, and whether it ran backwards."""
-
-    @property
-    def prompted_frames(self) -> set[int]:
-        """Frames with a prompt."""
-        return self.points.keys() | self.masks_given.keys()
-
-    def latest(self, frame_idx: int) -> ObjectMask | None:
-        """The mask that a person was last shown on a frame, or None."""
-        waiting = self.pending.get(frame_idx)
-        return waiting.mask if waiting is not None else self.found.get(frame_idx)
-
-    def forget_results(self) -> None:
-        """Drops masks, memories and prompts; the object stays."""
-        for part in (self.points, self.masks_given, self.pending, self.found, self.tracked):
-            part.clear()
-        self.bank.clear()
-
-
-class FeatureCache:
-    """Features of the frames used last."""
-
-    def __init__(self, max_frames: int = 4) -> None:
-        self.max_frames = max_frames
-        self.hits = 0
-        self.misses = 0
-        self._frames: OrderedDict[int, FrameFeatures] = OrderedDict()
-
-    def get(self, frame_idx: int, encode: Callable[[], FrameFeatures]) -> FrameFeatures:
-        """The features of a frame, encoded where they are not held."""
-        if frame_idx in self._frames:
-            self.hits += 1
-            self._frames.move_to_end(frame_idx)
-            return self._frames[frame_idx]
-        self.misses += 1
-        features = encode()
-        self._frames[frame_idx] = features
-        while len(self._frames) > self.max_frames:
-            self._frames.popitem(last=False)
-        return features
-
-    def clear(self) -> None:
-        """Lets all features go."""
-        self._frames.clear()
-
-    def __reduce__(self) -> tuple[type[FeatureCache], tuple[int]]:
-        return FeatureCache, (self.max_frames,)
+__all__ = ["FeatureCache", "NothingToTrackError", "ObjectMask", "ObjectTrack", "PendingMask", "VideoSession"]
 
 
 class Frames(Protocol):
@@ -148,7 +57,7 @@ class VideoSource:
 
 
 @dataclass
-class VideoSession:
+class VideoSession(PublishedState):
     """Everything known of one video.
 
     Object ids are the caller's and never change; the order in which objects came is the order of
@@ -172,8 +81,13 @@ class VideoSession:
     """A stream: more frames may come than `images` has now."""
     policy: FifoPolicy | None = None
     """Which memories a frame reads; None for the model's own choice."""
+    storage: StorageOptions = field(default_factory=StorageOptions)
+    """Where masks and memories go once no coming frame reads them."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
     """Held during each prompt and each frame: threads that share a session take turns."""
+
+    def __post_init__(self) -> None:
+        self.archive = Archive(self.storage)
 
     @property
     def num_frames(self) -> int:
@@ -201,6 +115,38 @@ class VideoSession:
             raise ValueError(f"object id {obj_id!r} is unknown; objects of this video: {known}")
         return self.tracks[obj_id]
 
+    def track_for(self, obj_id: int) -> ObjectTrack:
+        """The track of an object, or a new one that is not yet among `tracks`."""
+        if obj_id in self.tracks:
+            return self.tracks[obj_id]
+        track = ObjectTrack(obj_id)
+        track.attach(self.archive, self.storage_device)
+        return track
+
+    def remove(self, obj_id: int) -> None:
+        """Forgets an object and all that is kept of it.
+
+        Raises:
+            ValueError: there is no such object.
+        """
+        with self.lock:
+            self.track_of(obj_id).forget_results()
+            del self.tracks[obj_id]
+
+    def check_history(self, frame_idx: int, reach: int, reverse: bool) -> None:
+        """Raises HistoryLostError where memories that tracking from a frame may read were dropped."""
+        before = (
+            range(frame_idx + 1, frame_idx + reach + 1) if reverse else range(frame_idx - reach, frame_idx)
+        )
+        for track in self.tracks.values():
+            lost = [f for f in before if f in track.dropped]
+            if lost:
+                raise HistoryLostError(
+                    f"memories of object {track.obj_id} on frames {lost[0]} to {lost[-1]} were dropped, and "
+                    f"tracking from frame {frame_idx} would read them: start later, or keep them with "
+                    "StorageOptions(history='all')"
+                )
+
     def check_frame(self, frame_idx: int) -> None:
         """Raises ValueError where the video has no such frame."""
         if not 0 <= frame_idx < self.num_frames:
@@ -218,24 +164,26 @@ class VideoSession:
         for track in self.tracks.values():
             for frame_idx in list(track.bank.recent):
                 if all(abs(frame_idx - centre) > reach for centre in centres):
-                    track.bank.discard(frame_idx)
-                    track.found.pop(frame_idx)
+                    track.forget_frame(frame_idx)
                     track.tracked.pop(frame_idx, None)
 
     def close(self) -> None:
-        """Lets the video's file and the features go."""
+        """Lets the video's file, the features and what was put away go."""
         self.features.clear()
+        self.archive.close()
         for owner in (self.images, getattr(self.images, "reader", None)):
             close = getattr(owner, "close", None)
             if close is not None:
                 close()
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {key: value for key, value in self.__dict__.items() if key != "lock"}
+        state = {key: value for key, value in self.__dict__.items() if key not in ("lock", "archive")}
         return {**state, "images": self.images if self.source is None else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, lock=threading.RLock())
+        self.__dict__.update(state, lock=threading.RLock(), archive=Archive(state["storage"]))
+        for track in self.tracks.values():
+            track.attach(self.archive, self.storage_device)
         if self.source is not None:
             self.images = self.source.open(self.device)[0]
 
@@ -244,90 +192,3 @@ class VideoSession:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-    # ------------------------------------------------------------------ the published dictionary
-
-    _DIRECT = (
-        "images",
-        "num_frames",
-        "video_height",
-        "video_width",
-        "device",
-        "storage_device",
-        "offload_video_to_cpu",
-        "offload_state_to_cpu",
-        "obj_ids",
-    )
-
-    def _views(self) -> dict[str, Callable[[], Any]]:
-        tracks = self.tracks
-        return {
-            "obj_id_to_idx": lambda: OrderedDict((obj_id, i) for i, obj_id in enumerate(tracks)),
-            "obj_idx_to_id": lambda: OrderedDict(enumerate(tracks)),
-            "point_inputs_per_obj": lambda: {i: t.points for i, t in enumerate(tracks.values())},
-            "mask_inputs_per_obj": lambda: {i: t.masks_given for i, t in enumerate(tracks.values())},
-            "output_dict_per_obj": lambda: {i: published_outputs(t) for i, t in enumerate(tracks.values())},
-            "temp_output_dict_per_obj": lambda: {
-                i: published_pending(t) for i, t in enumerate(tracks.values())
-            },
-            "frames_tracked_per_obj": lambda: {
-                i: {f: {"reverse": back} for f, back in t.tracked.items()}
-                for i, t in enumerate(tracks.values())
-            },
-            "cached_features": dict,
-            "constants": dict,
-        }
-
-    def keys(self) -> list[str]:
-        """Keys of the published dictionary."""
-        return [*self._DIRECT, *self._views()]
-
-    def __getitem__(self, key: str) -> Any:
-        if key in self._DIRECT:
-            return getattr(self, key)
-        views = self._views()
-        if key not in views:
-            raise KeyError(f"{key!r}; a video session has {', '.join(self.keys())}")
-        return views[key]()
-
-    def __contains__(self, key: object) -> bool:
-        return key in self.keys()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """`session[key]`, or `default`."""
-        return self[key] if key in self.keys() else default
-
-
-def _published_entry(mask: ObjectMask, memory: MemoryEntry | PendingMask) -> dict[str, Any]:
-    features = memory.features if isinstance(memory, MemoryEntry) else None
-    return {
-        "maskmem_features": features,
-        "maskmem_pos_enc": None,
-        "pred_masks": mask.logits,
-        "obj_ptr": memory.obj_ptr,
-        "object_score_logits": mask.object_score_logits,
-    }
-
-
-def published_outputs(track: ObjectTrack) -> dict[str, dict[int, dict[str, Any]]]:
-    """A track's results under the published keys."""
-
-    def entries(kind: dict[int, MemoryEntry]) -> dict[int, dict[str, Any]]:
-        return {f: _published_entry(track.found[f], memory) for f, memory in kind.items()}
-
-    return {
-        "cond_frame_outputs": entries(track.bank.conditioning),
-        "non_cond_frame_outputs": entries(track.bank.recent),
-    }
-
-
-def published_pending(track: ObjectTrack) -> dict[str, dict[int, dict[str, Any]]]:
-    """A track's results that have not entered memory, under the published keys."""
-    found: dict[str, dict[int, dict[str, Any]]] = {"cond_frame_outputs": {}, "non_cond_frame_outputs": {}}
-    for frame, waiting in track.pending.items():
-        kind = "cond_frame_outputs" if waiting.is_conditioning else "non_cond_frame_outputs"
-        found[kind][frame] = _published_entry(waiting.mask, waiting)
-    return found

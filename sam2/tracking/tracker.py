@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sam2.memory.archive import StorageOptions
 from sam2.memory.policies import FifoPolicy
 from sam2.preprocess import LazyFrames
 from sam2.tracking.engine import TrackingEngine
@@ -34,6 +35,7 @@ class StreamingTracker:
             or 4 where it has none.
         correct_as_conditioning: a frame corrected after it was tracked counts as prompted from then on.
         keep_frames: how many of the newest frames can be prompted.
+        storage: where masks and memories of past frames go; dropped by default.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class StreamingTracker:
         max_cond_frames: int | None = None,
         correct_as_conditioning: bool = True,
         keep_frames: int = 1,
+        storage: StorageOptions | None = None,
     ) -> None:
         self.engine = engine
         self.correct_as_conditioning = correct_as_conditioning
@@ -58,6 +61,7 @@ class StreamingTracker:
             device=model.device,
             storage_device=model.device,
             endless=True,
+            storage=storage or StorageOptions(history="none"),
             policy=replace(policy, max_cond_frames=max_cond_frames),
         )
 
@@ -130,9 +134,7 @@ class StreamingTracker:
         Raises:
             ValueError: there is no such object.
         """
-        with self.session.lock:
-            self.session.track_of(obj_id)
-            del self.session.tracks[obj_id]
+        self.session.remove(obj_id)
 
     def follow(
         self, source: Iterable[Any], prompts: Mapping[int, Sequence[ObjectPrompt]] | None = None

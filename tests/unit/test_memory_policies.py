@@ -167,7 +167,7 @@ def test_a_frame_conditions_or_does_not() -> None:
     memories.add(replace(entry(5), is_conditioning=True))
     assert len(memories) == 2
     assert memories.nbytes == 2 * (8 * 2 + 4 * 4 + 4)
-    assert memories.discard(5) is not None
-    assert memories.discard(5) is None
+    assert memories.discard(5)
+    assert not memories.discard(5)
     memories.clear()
     assert list(memories) == []

@@ -1,0 +1,150 @@
+"""Records that are seldom read: in host memory up to a budget, then in one file.
+
+The file is read and written by position instead of being mapped: a mapped file that is truncated under
+the process kills it, and mapped pages count as resident memory.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+import weakref
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+_HEAD = struct.Struct("<4sIQ")  # mark, CRC-32, length
+_MARK = b"s2ar"
+
+
+class HistoryLostError(ValueError):
+    """Something of the past was asked for that is no longer held."""
+
+
+@dataclass(frozen=True)
+class StorageOptions:
+    """Where the past of a session goes once no coming frame reads it."""
+
+    history: Literal["all", "none"] = "all"
+    """Keep everything, so that any frame can be corrected later; or drop what is no longer read."""
+    host_bytes: int = 2**30
+    """Most bytes of host memory; what is older goes to a file."""
+    file_bytes: int | None = None
+    """Most bytes of the file; None for no limit."""
+    folder: str | Path | None = None
+    """Where the file is made; None for the system's folder for temporary files."""
+
+    def __post_init__(self) -> None:
+        if self.history not in ("all", "none"):
+            raise ValueError(f"history is {self.history!r}: say 'all' or 'none'")
+        if self.host_bytes < 0 or (self.file_bytes is not None and self.file_bytes < 0):
+            raise ValueError("budgets of bytes must be 0 or more")
+
+
+class Archive:
+    """Records by address.
+
+    Invariant: a record lies in host memory or in the file at its address, which is reserved from the
+    beginning. A failing disk loses records, never the session: reading one then says what happened.
+    """
+
+    def __init__(self, options: StorageOptions | None = None) -> None:
+        self.options = options or StorageOptions()
+        self.fault: str | None = None
+        """Why the file no longer takes records."""
+        self.host_nbytes = 0
+        self._host: OrderedDict[int, bytes] = OrderedDict()
+        self._file: int | None = None
+        self._closing: weakref.finalize[..., Archive] | None = None
+        self._end = 0
+        self._free: dict[int, list[int]] = {}
+
+    @property
+    def file_nbytes(self) -> int:
+        """Bytes of the file, 0 before the first record went there."""
+        return 0 if self._file is None else os.fstat(self._file).st_size
+
+    def put(self, record: bytes) -> int:
+        """Stores a record; returns its address."""
+        size = _HEAD.size + len(record)
+        room = self._free.get(size)
+        if room:
+            address = room.pop()
+        else:
+            address, self._end = self._end, self._end + size
+        self._host[address] = record
+        self.host_nbytes += len(record)
+        while self.host_nbytes > self.options.host_bytes:
+            oldest, overflow = self._host.popitem(last=False)
+            self.host_nbytes -= len(overflow)
+            self._write(oldest, overflow)
+        return address
+
+    def get(self, address: int) -> bytes:
+        """The record at an address.
+
+        Raises:
+            HistoryLostError: it could not be written, or the file was damaged since.
+        """
+        record = self._host.get(address)
+        if record is not None:
+            return record
+        found = self._read(address)
+        if found is None:
+            reason = self.fault or "the file that held it was changed or cut"
+            raise HistoryLostError(f"this part of the session's history is lost: {reason}")
+        return found
+
+    def drop(self, address: int) -> None:
+        """Frees an address."""
+        record = self._host.pop(address, None)
+        if record is not None:
+            self.host_nbytes -= len(record)
+        else:
+            record = self._read(address)
+        if record is not None:
+            self._free.setdefault(_HEAD.size + len(record), []).append(address)
+
+    def close(self) -> None:
+        """Drops everything; the file is gone afterwards."""
+        self._host.clear()
+        self._free.clear()
+        self.host_nbytes = self._end = 0
+        if self._closing is not None:
+            self._closing()
+            self._file = self._closing = None
+
+    def _write(self, address: int, record: bytes) -> None:
+        limit = self.options.file_bytes
+        if limit is not None and address + _HEAD.size + len(record) > limit:
+            self.fault = f"the budget of {limit:,} bytes for its file is spent (file_bytes)"
+            return
+        head = _HEAD.pack(_MARK, zlib.crc32(record), len(record))
+        try:
+            if self._file is None:
+                with tempfile.TemporaryFile(prefix="sam2-", dir=self.options.folder) as nameless:
+                    self._file = os.dup(nameless.fileno())
+                self._closing = weakref.finalize(self, os.close, self._file)
+            data = head + record
+            if os.pwrite(self._file, data, address) != len(data):
+                raise OSError("the disk is full")
+        except OSError as error:
+            self.fault = f"writing to disk failed ({error.strerror or error})"
+
+    def _read(self, address: int) -> bytes | None:
+        if self._file is None:
+            return None
+        try:
+            head = os.pread(self._file, _HEAD.size, address)
+            if len(head) < _HEAD.size:
+                return None
+            mark, checksum, length = _HEAD.unpack(head)
+            if mark != _MARK or address + length > self._end:
+                return None
+            record = os.pread(self._file, length, address + _HEAD.size)
+        except OSError:
+            return None
+        return record if len(record) == length and zlib.crc32(record) == checksum else None
