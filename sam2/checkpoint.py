@@ -309,12 +309,15 @@ def save_checkpoint(model: nn.Module, path: str | os.PathLike[str], dtype: torch
     }
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
     try:
+        temporary.touch()
+        usual = temporary.stat().st_mode  # safetensors makes files that their owner alone may read
         if file.suffix == ".safetensors":
             from safetensors.torch import save_file
 
             save_file(tensors, temporary, metadata={"format": "pt"})
         else:
             torch.save({"model": tensors}, temporary)
+        temporary.chmod(usual)
         os.replace(temporary, file)
     finally:
         temporary.unlink(missing_ok=True)

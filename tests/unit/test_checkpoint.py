@@ -86,6 +86,12 @@ class TestRoundTrip:
         (tmp_path / "model.safetensors").rename(tmp_path / "model.pt")
         assert same(read_state_dict(tmp_path / "model.pt"), values(model))
 
+    @pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+    def test_others_may_read_what_is_saved(self, tmp_path: Path, name: str) -> None:
+        save_checkpoint(Pair(), tmp_path / name)
+        (tmp_path / "usual").touch()
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "usual").stat().st_mode
+
     def test_a_file_can_be_loaded_and_saved_in_its_place(self, tmp_path: Path) -> None:
         model, path = Pair(), tmp_path / "model.pt"
         save_checkpoint(model, path)
