@@ -4,12 +4,11 @@ A pool is a folder: ``pool.json`` (the recipe), and for every shard ``shard-0000
 numbers, scene after scene) and ``shard-00000.json`` (where each lies, and its targets). The ``.json``
 is renamed into place last: where it is, the shard is whole, and a run that was cut off goes on behind it.
 
-    python -m sam2.data.pool OUT --count 20000 --size 128 --difficulty 0,0.5 --workers 2
+    sam2 data make OUT --count 20000 --size 128 --difficulty 0,0.5 --workers 2
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import mmap
@@ -240,32 +239,3 @@ class ClipPool(ClipDataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_maps": {}}
-
-
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m sam2.data.pool", description="Write a pool of scenes.")
-    parser.add_argument("out", type=Path, help="folder of the pool")
-    parser.add_argument("--count", type=int, default=10000, help="scenes (default 10000)")
-    parser.add_argument("--size", type=int, default=128, help="side in pixels (default 128)")
-    parser.add_argument("--length", type=int, default=1, help="frames; 1 (default): stills")
-    parser.add_argument("--difficulty", default="0,1", help="low,high within 0..1 (default 0,1)")
-    parser.add_argument(
-        "--ramp", type=int, default=0, help="scenes over which difficulty climbs to its bound"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--codec", choices=CODECS, default="jpeg")
-    parser.add_argument("--quality", type=int, default=95, help="of JPEG (default 95)")
-    options = parser.parse_args(arguments)
-    try:
-        low, high = (float(v) for v in options.difficulty.split(","))
-        recipe = Recipe(options.size, options.length, (low, high), options.ramp, options.seed)
-        write_pool(
-            options.out, recipe, options.count, options.workers, options.codec, options.quality, report=True
-        )
-    except ValueError as error:
-        parser.error(str(error))
-
-
-if __name__ == "__main__":
-    main()

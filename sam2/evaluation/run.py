@@ -25,8 +25,9 @@ from sam2.data.readers import open_dataset
 from sam2.evaluation.amg import automatic_recall
 from sam2.evaluation.clicks import Sam2Segmenter, score_still
 from sam2.evaluation.report import Example, Interval, Worst, intervals, write_summary, write_table
-from sam2.evaluation.vos import PROMPTS, correct_offline, correct_online, follow
+from sam2.evaluation.vos import PROMPTS, Footage, correct_offline, correct_online, follow, is_scored
 from sam2.sam2_image_predictor import SAM2ImagePredictor
+from sam2.video import PictureError, VideoError
 
 STILLS = ("clicks", "noc", "automatic")
 CLIPS = (*PROMPTS, "offline", "online")
@@ -55,6 +56,8 @@ class EvaluationOptions:
     """Take so many pictures or clips, spread over the set."""
     workers: int = 1
     """Processes."""
+    every_frame: bool = True
+    """Track through all frames of a clip, not the annotated ones alone."""
 
     def __post_init__(self) -> None:
         if self.protocol not in STILLS + CLIPS:
@@ -69,7 +72,23 @@ class Result:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
+    unscored: list[str] = field(default_factory=list)
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found."""
+
+    means: dict[str, Interval]
+    """Of each column."""
+    objects: int
+    clips: int
+    """Pictures or clips looked at, those that could not be read included."""
+    unread: list[str]
+    """Why clips could not be read."""
+    unscored: list[str]
+    """Objects that the protocol cannot score."""
 
 
 class _Judge:
@@ -84,7 +103,11 @@ class _Judge:
         if options.protocol in STILLS:
             self.segmenter = Sam2Segmenter(SAM2ImagePredictor(build_sam2(config, checkpoint, **common)))
         else:
-            self.tracker = build_sam2_video_predictor(config, checkpoint, **common)
+            # as published: masks are followed without hole filling and the like
+            processed = options.protocol != "mask"
+            self.tracker = build_sam2_video_predictor(
+                config, checkpoint, apply_postprocessing=processed, **common
+            )
         if options.protocol == "automatic":
             self.generator = SAM2AutomaticMaskGenerator(self.segmenter.predictor.model)
 
@@ -93,7 +116,24 @@ class _Judge:
             clip = self.data[index]
         except (ValueError, OSError) as error:
             return Result(error=str(error))
-        return self._still(clip) if self.options.protocol in STILLS else self._clip(clip)
+        try:
+            return self._scored(index, clip)
+        except (VideoError, PictureError) as error:  # of a frame between the annotated ones
+            return Result(error=str(error))
+
+    def _scored(self, index: int, clip: Clip) -> Result:
+        if self.options.protocol in STILLS:
+            return self._still(clip)
+        seen = None
+        if self.options.every_frame:
+            frames, annotated = self.data.footage(index)
+            seen = Footage(frames, annotated)
+        result = self._clip(clip, seen)
+        for n, number in enumerate(clip.object_ids):
+            if not is_scored(clip, n):
+                reason = f"not seen between the first and the last of {len(clip)} annotated frames"
+                result.unscored.append(f"{clip.name} #{number}: {reason}")
+        return result
 
     def _still(self, clip: Clip) -> Result:
         if self.options.protocol == "automatic":
@@ -107,17 +147,17 @@ class _Judge:
             worst.add(Example(clip.frames[0], truth, mask, score.clicks[0], caption))
         return Result([s.row() for s in scores], worst.examples)
 
-    def _clip(self, clip: Clip) -> Result:
+    def _clip(self, clip: Clip, seen: Footage | None) -> Result:
         protocol = self.options.protocol
         if protocol in ("offline", "online"):
             run = correct_offline if protocol == "offline" else correct_online
-            return Result([s.row() for s in run(self.tracker, clip)])
-        scores, found = follow(self.tracker, clip, protocol)
+            return Result([s.row() for s in run(self.tracker, clip, footage=seen)])
+        scores, found = follow(self.tracker, clip, protocol, seen, self.data.exclusive)
         worst = Worst()
         for score in scores:
             place = clip.object_ids.index(score.object_id)
-            seen = clip.masks[:, place].any(axis=(1, 2))
-            t = int(np.flatnonzero(seen)[-1])
+            shown = clip.masks[:, place].any(axis=(1, 2))
+            t = int(np.flatnonzero(shown)[-1])
             caption = f"{score.clip} #{score.object_id}, frame {t}"
             truth, mask = clip.masks[t, place], found[t, place]
             worst.add(Example(clip.frames[t], truth, mask, 0.5 * (score.j + score.f), caption))
@@ -150,10 +190,10 @@ def _results(options: EvaluationOptions, numbers: Sequence[int]) -> Iterator[Res
         yield from pool.map(_work, numbers)
 
 
-def evaluate(options: EvaluationOptions, out: str | Path) -> dict[str, Interval]:
+def evaluate(options: EvaluationOptions, out: str | Path) -> Evaluation:
     """Runs a protocol; writes `objects.csv`, `summary.json` and `worst.png` under `out`.
 
-    Returns the means of all columns. Clips that cannot be read are listed in the summary. Raises ValueError
+    Clips that cannot be read and objects that cannot be scored are listed in the summary. Raises ValueError
     where nothing could be scored.
     """
     data = open_dataset(options.data, split=options.split)
@@ -163,17 +203,20 @@ def evaluate(options: EvaluationOptions, out: str | Path) -> dict[str, Interval]
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     unread: list[str] = []
+    unscored: list[str] = []
     worst = Worst()
     start = time.monotonic()
     results = _results(options, numbers)
     for result in tqdm(results, total=len(numbers), desc=options.protocol, disable=None):
         rows += result.rows
+        unscored += result.unscored
         for example in result.examples:
             worst.add(example)
         if result.error is not None:
             unread.append(result.error)
     if not rows:
-        reason = f" ({unread[0]})" if unread else ""
+        first = [*unread, *unscored][:1]
+        reason = f" ({first[0]})" if first else ""
         raise ValueError(f"{options.data}: no object could be scored in {len(numbers)} clips{reason}")
     group = "picture" if "picture" in rows[0] else "clip"
     if options.protocol == "offline":
@@ -186,17 +229,19 @@ def evaluate(options: EvaluationOptions, out: str | Path) -> dict[str, Interval]
     else:
         names = [n for n, v in rows[0].items() if isinstance(v, int | float) and n not in ("object", "area")]
         means = intervals(rows, group, names)
+    objects = len({(row[group], row["object"]) for row in rows})
     write_table(folder / "objects.csv", rows)
     facts = {
         "data": options.data,
         "protocol": options.protocol,
         "model": options.model or "default",
         "checkpoint": options.checkpoint,
-        "objects": len({(row[group], row["object"]) for row in rows}),
+        "objects": objects,
         "clips": len(numbers),
         "unread": unread,
+        "unscored": unscored,
         "seconds": round(time.monotonic() - start, 1),
     }
     write_summary(folder / "summary.json", means, **facts)
     worst.write(folder / "worst.png")
-    return means
+    return Evaluation(means, objects, len(numbers), unread, unscored)

@@ -3,11 +3,15 @@
 Semi-supervised: a mask, a box or clicks on the first frame that shows an object, then one pass forward.
 Interactive (SAM 2, arXiv 2408.00714, section 6.1): offline, each round puts clicks on the frame that is
 followed worst and tracks anew; online, one pass stops for clicks where an object is followed badly.
+
+Many sets annotate some frames only (SA-V val: 6 of 24 a second). The tracker then sees all of them, as in the
+published evaluations; the user sees, clicks and scores those that have a truth.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +27,26 @@ BoolMasks = NDArray[np.bool_]
 PROMPTS = ("mask", "box", "1 click", "3 clicks", "5 clicks")
 POOR = 0.75
 """IoU under which the online user stops for clicks."""
+
+
+@dataclass(frozen=True)
+class Footage:
+    """What the tracker sees of a clip, and where in it the clip's own frames are."""
+
+    frames: Any
+    """What `init_state` takes."""
+    annotated: Sequence[int]
+    """The numbers of the clip's frames among those."""
+    places: dict[int, int] = field(init=False)
+    """The other way round."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "places", {number: t for t, number in enumerate(self.annotated)})
+
+
+def footage_of(clip: Clip) -> Footage:
+    """The clip's own frames and no other."""
+    return Footage(list(clip.frames), range(len(clip)))
 
 
 @dataclass(frozen=True)
@@ -70,8 +94,18 @@ def _score(clip: Clip, place: int, found: BoolMasks, prompt: str, first: int, fr
     return ClipScore(clip.name, clip.object_ids[place], prompt, measured.j, measured.f, presence, frames)
 
 
-def _is_scored(clip: Clip, place: int) -> bool:
+def is_scored(clip: Clip, place: int) -> bool:
+    """Whether an object shows between the first and the last annotated frame, which do not count."""
     return bool(clip.masks[1:-1, place].any())
+
+
+def _tracked(
+    predictor: SAM2VideoPredictor, session: Any, seen: Footage, first: int
+) -> Iterator[tuple[int, list[int], torch.Tensor]]:
+    """Tracking from the clip's frame `first` on, at the frames that the clip has."""
+    for number, ids, logits in predictor.propagate_in_video(session, seen.annotated[first]):
+        if number in seen.places:
+            yield seen.places[number], ids, logits
 
 
 def _mask_of(published: tuple[int, list[int], torch.Tensor], object_id: int) -> BoolMasks:
@@ -110,51 +144,68 @@ def _prompt(
 
 
 def follow(
-    predictor: SAM2VideoPredictor, clip: Clip, prompt: str = "mask"
+    predictor: SAM2VideoPredictor,
+    clip: Clip,
+    prompt: str = "mask",
+    footage: Footage | None = None,
+    exclusive: bool = False,
 ) -> tuple[list[ClipScore], BoolMasks]:
-    """Semi-supervised: all objects together, each prompted on the first frame that shows it.
+    """Semi-supervised: each object is prompted on the first frame that shows it and followed from there on.
 
-    prompt: one of PROMPTS. Returns scores of the objects that show between the first and the last frame, and
-    all masks bool [T, N, H, W].
+    prompt: one of PROMPTS; footage: `footage_of(clip)` where it is not given; exclusive: a pixel goes to the
+    one object that claims it most. Objects that appear together are tracked together. Returns scores of the
+    objects that show between the first and the last frame, and all masks bool [T, N, H, W].
     """
     if prompt not in PROMPTS:
         raise ValueError(f"unknown prompt {prompt!r}; give one of {', '.join(PROMPTS)}")
     firsts = _first_frames(clip)
     found = np.zeros_like(clip.masks)
-    if not firsts:
-        return [], found
-    session = predictor.init_state(list(clip.frames))
-    for place, frame in firsts.items():
-        _prompt(predictor, session, frame, place, clip.masks[frame, place], prompt)
-    for t, ids, logits in predictor.propagate_in_video(session):
-        for place, mask in zip(ids, (logits[:, 0] > 0).cpu().numpy()):
-            if t >= firsts[place]:
-                found[t, place] = mask
-    scores = [_score(clip, n, found[:, n], prompt, firsts[n], 1) for n in firsts if _is_scored(clip, n)]
+    seen = footage or footage_of(clip)
+    streams = {}
+    for first in sorted(set(firsts.values())):
+        session = predictor.init_state(seen.frames)
+        for place in (n for n, frame in firsts.items() if frame == first):
+            _prompt(predictor, session, seen.annotated[first], place, clip.masks[first, place], prompt)
+        streams[first] = _tracked(predictor, session, seen, first)
+    for t in range(len(clip)):
+        answers = [next(stream) for first, stream in streams.items() if first <= t]
+        if answers:
+            places = [place for _, ids, _ in answers for place in ids]
+            logits = torch.cat([logits[:, 0] for _, _, logits in answers])
+            masks = logits > 0
+            if exclusive:
+                masks &= logits == logits.amax(dim=0)
+            found[t, places] = masks.cpu().numpy()
+    scores = [_score(clip, n, found[:, n], prompt, firsts[n], 1) for n in firsts if is_scored(clip, n)]
     return scores, found
 
 
 def correct_offline(
-    predictor: SAM2VideoPredictor, clip: Clip, rounds: int = 8, clicks: int = 3
+    predictor: SAM2VideoPredictor,
+    clip: Clip,
+    rounds: int = 8,
+    clicks: int = 3,
+    footage: Footage | None = None,
 ) -> list[ClipScore]:
     """Each round puts clicks on the frame with the lowest IoU, then tracks the whole clip again.
 
     Objects are followed one by one. Returns a score an object and round, `frames` counting the rounds.
     """
     scores: list[ClipScore] = []
+    seen = footage or footage_of(clip)
     for place, first in _first_frames(clip).items():
-        if not _is_scored(clip, place):
+        if not is_scored(clip, place):
             continue
         truth = clip.masks[:, place]
         found = np.zeros_like(truth)
-        session = predictor.init_state(list(clip.frames))
+        session = predictor.init_state(seen.frames)
         frame, done = first, set[int]()
         for number in range(1, rounds + 1):
             mask = found[frame] if done else None
             for _ in range(clicks):
-                mask = _click(predictor, session, frame, place, truth[frame], mask)
+                mask = _click(predictor, session, seen.annotated[frame], place, truth[frame], mask)
             done.add(frame)
-            for t, _, logits in predictor.propagate_in_video(session, first):
+            for t, _, logits in _tracked(predictor, session, seen, first):
                 found[t] = (logits[0, 0] > 0).cpu().numpy()
             scores.append(_score(clip, place, found, f"offline {clicks} clicks", first, number))
             left = [t for t in range(first, len(clip)) if t not in done]
@@ -166,30 +217,35 @@ def correct_offline(
 
 
 def correct_online(
-    predictor: SAM2VideoPredictor, clip: Clip, frames: int = 8, clicks: int = 3
+    predictor: SAM2VideoPredictor,
+    clip: Clip,
+    frames: int = 8,
+    clicks: int = 3,
+    footage: Footage | None = None,
 ) -> list[ClipScore]:
     """One pass forward that stops for clicks where the IoU falls below 0.75, on up to so many frames.
 
     Masks count as they stood when the pass left their frame. Objects are followed one by one.
     """
     scores: list[ClipScore] = []
+    seen = footage or footage_of(clip)
     for place, first in _first_frames(clip).items():
-        if not _is_scored(clip, place):
+        if not is_scored(clip, place):
             continue
         truth = clip.masks[:, place]
         found = np.zeros_like(truth)
-        session = predictor.init_state(list(clip.frames))
+        session = predictor.init_state(seen.frames)
         start: int | None = first
         stops = 0
         while start is not None:
             mask = found[start] if stops else None
             for _ in range(clicks):
-                mask = _click(predictor, session, start, place, truth[start], mask)
+                mask = _click(predictor, session, seen.annotated[start], place, truth[start], mask)
             assert mask is not None
             found[start] = mask
             stops += 1
             begun, start = start, None
-            for t, _, logits in predictor.propagate_in_video(session, begun):
+            for t, _, logits in _tracked(predictor, session, seen, begun):
                 if t == begun:
                     continue
                 found[t] = (logits[0, 0] > 0).cpu().numpy()

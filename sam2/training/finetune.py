@@ -27,6 +27,7 @@ from sam2.modeling.outputs import FrameFeatures
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.training.batches import Sample, collate, make_sample
 from sam2.training.ema import Ema
+from sam2.training.loop import stop_requested
 from sam2.training.lora import LoraOptions, add_lora, merge_lora
 from sam2.training.losses import LossOptions
 from sam2.training.optim import OptimOptions, freeze, make_optimizer, set_rate
@@ -268,35 +269,36 @@ def finetune(options: FinetuneOptions, report: Any = print) -> FinetuneResult:
     best, best_weights = before, {n: v.clone() for n, v in model.state_dict().items()}
     waited, reason, step = 0, "all steps done", 0
     stream = pictures.batches(batch, options.objects, options.seed)
-    while step < options.steps:
-        samples, features = next(stream)
-        set_rate(optimizer, step, options.steps, optim)
-        optimizer.zero_grad(set_to_none=True)
-        outcomes = interact(model, samples.to(device), pvs, _on(features, device))
-        total = pvs_losses(outcomes, loss)["total"]
-        if not torch.isfinite(total):
-            reason = "the loss was no number"
-            break
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        ema.update(model)
-        step += 1
-        late = time.monotonic() - start > 60 * options.minutes
-        if step % options.check_steps == 0 or step == options.steps or late:
-            with ema.applied(model):
-                score = held_out_score(model, judged, known)
-                improved = score.mean > best.mean
-                if improved:
-                    best, best_weights = score, {n: v.clone() for n, v in model.state_dict().items()}
-            waited = 0 if improved else waited + 1
-            report(f"step {step}: loss {float(total.detach()):.3f}, held out {score}")
-        if late:
-            reason = "the time was over"
-            break
-        if waited >= options.patience:
-            reason = f"no better for {waited} looks"
-            break
+    with stop_requested() as stop:
+        while step < options.steps:
+            samples, features = next(stream)
+            set_rate(optimizer, step, options.steps, optim)
+            optimizer.zero_grad(set_to_none=True)
+            outcomes = interact(model, samples.to(device), pvs, _on(features, device))
+            total = pvs_losses(outcomes, loss)["total"]
+            if not torch.isfinite(total):
+                reason = "the loss was no number"
+                break
+            total.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            ema.update(model)
+            step += 1
+            late = time.monotonic() - start > 60 * options.minutes
+            if step % options.check_steps == 0 or step == options.steps or late or stop[0]:
+                with ema.applied(model):
+                    score = held_out_score(model, judged, known)
+                    improved = score.mean > best.mean
+                    if improved:
+                        best, best_weights = score, {n: v.clone() for n, v in model.state_dict().items()}
+                waited = 0 if improved else waited + 1
+                report(f"step {step}: loss {float(total.detach()):.3f}, held out {score}")
+            if late or stop[0]:
+                reason = "the time was over" if late else "interrupted"
+                break
+            if waited >= options.patience:
+                reason = f"no better for {waited} looks"
+                break
 
     model.load_state_dict(best_weights)
     merge_lora(model)

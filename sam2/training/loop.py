@@ -63,6 +63,8 @@ class Summary:
     finished: bool
     last: dict[str, float] = field(default_factory=dict)
     """The last row of metrics."""
+    interrupted: bool = False
+    """A signal stopped it."""
 
 
 class TrainingFailedError(RuntimeError):
@@ -82,7 +84,7 @@ def seed_for(seed: int, micro_batch: int) -> int:
 
 
 @contextmanager
-def _stop_requested() -> Iterator[list[bool]]:
+def stop_requested() -> Iterator[list[bool]]:
     """A flag that SIGINT and SIGTERM raise, instead of ending the process."""
     flag = [False]
 
@@ -238,7 +240,7 @@ class Loop:
         start = saved = time.monotonic()
         before = self.minutes
         last: dict[str, float] = {}
-        with _stop_requested() as stop:
+        with stop_requested() as stop:
             while self.step < options.steps:
                 self._optimise(loaded, means)
                 now = time.monotonic()
@@ -259,7 +261,7 @@ class Loop:
             raise OSError(f"the run is finished but its weights could not be saved under {self.out}")
         if reporter is not None:
             reporter.close()
-        return Summary(self.step, finished, last)
+        return Summary(self.step, finished, last, stop[0])
 
     def _late(self, seconds: float) -> bool:
         limit = self.options.stop_minutes
@@ -279,8 +281,10 @@ class Loop:
             picture.save(folder / f"{self.step:07d}.png")
 
 
-def run_task(task: Task, options: LoopOptions, resume: bool = False) -> Summary:
+def run_task(task: Any, options: Any, resume: bool = False, loop: type[Loop] = Loop) -> Summary:
     """Runs a task in this process, or in all that torchrun started.
+
+    loop: what takes the `Task` and its `LoopOptions`.
 
     Raises ValueError where the folder holds another run's checkpoint and `resume` is not given.
     """
@@ -293,7 +297,7 @@ def run_task(task: Task, options: LoopOptions, resume: bool = False) -> Summary:
         if device.type == "cuda" and here.size > 1:
             device = torch.device("cuda", here.rank % torch.cuda.device_count())
             torch.cuda.set_device(device)
-        loop = Loop(task, options, device, here)
+        running = loop(task, options, device, here)
         if resume:
-            loop.restore()
-        return loop.run()
+            running.restore()
+        return running.run()

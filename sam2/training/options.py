@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -204,17 +204,51 @@ def read_options(kind: type[T], values: Any, where: str = "") -> T:
     return kind(**converted)
 
 
-def read_file(kind: type[T], path: str | Path) -> T:
-    """The options that a YAML file holds, such as `read_file(RunOptions, "run.yaml")`.
+def _changed(values: Any, change: str) -> Any:
+    """Plain values with one of them replaced, as `optim.lr=1e-3` or `data.0.batch=8` says."""
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise ValueError(f"{change!r} is not KEY=VALUE: write optim.lr=1e-3 or data.0.batch=8")
+    *path, last = key.split(".")
+    place = values
+    for i, part in enumerate(path):
+        inner = place[_index(place, part, key)] if isinstance(place, list) else place.get(part)
+        if not isinstance(inner, dict | list):
+            if isinstance(place, list):
+                raise ValueError(f"{key}: {'.'.join(path[: i + 1])} is {inner!r}, which has no options")
+            inner = place[part] = {}
+        place = inner
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{change!r}: the value is not valid YAML: {error}") from error
+    place[_index(place, last, key) if isinstance(place, list) else last] = value
+    return values
+
+
+def _index(values: list[Any], part: str, key: str) -> int:
+    if not part.isdecimal() or int(part) >= len(values):
+        raise ValueError(f"{key}: {part!r} is not a place in a list of {len(values)}, counted from 0")
+    return int(part)
+
+
+def read_file(kind: type[T], path: str | Path, changes: Sequence[str] = ()) -> T:
+    """The options that a YAML file holds, such as `read_file(RunOptions, "run.yaml", ["optim.lr=1e-3"])`.
+
+    changes: `KEY=VALUE`, the key's parts between dots, places in lists counted from 0, the value as in YAML.
 
     Raises ValueError for a file that is not YAML or an option that is not known, FileNotFoundError without
     the file.
     """
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     try:
+        if changes and not isinstance(values, dict):
+            raise _wrong("the file", values, "a mapping of options")
+        for change in changes:
+            values = _changed(values, change)
         return read_options(kind, values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sam2.data.pool import ClipPool, main, write_pool
+from sam2.data.pool import ClipPool, write_pool
 from sam2.data.readers import check, open_dataset
 from sam2.data.recipe import Recipe, SceneStream
 
@@ -118,15 +117,6 @@ def test_a_pool_can_be_sent_to_other_processes(tmp_path: Path) -> None:
     assert np.array_equal(pickle.loads(pickle.dumps(pool))[1].masks, expected)
     pool.close()
     assert np.array_equal(pool[1].masks, expected)
-
-
-def test_the_command_line_writes_a_pool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([str(tmp_path / "p"), "--count", "3", "--size", "32", "--difficulty", "0,0.2", "--workers", "1"])
-    assert "3 scenes written" in capsys.readouterr().out
-    assert json.loads((tmp_path / "p" / "pool.json").read_text())["difficulty"] == [0.0, 0.2]
-    with pytest.raises(SystemExit):
-        main([str(tmp_path / "q"), "--difficulty", "0.5,0.2"])
-    assert "two rising numbers" in capsys.readouterr().err
 
 
 def test_difficulty_climbs_over_the_ramp() -> None:

@@ -14,16 +14,20 @@ import torch
 import yaml
 from PIL import Image
 from training_helpers import TINY, tiny_model, toy_clip
+from video_samples import encode
 
 from sam2.checkpoint import save_checkpoint
 from sam2.config import load_config
 from sam2.data.clip import Clip
-from sam2.evaluation.__main__ import main
+from sam2.data.readers import open_dataset
 from sam2.evaluation.amg import automatic_recall
 from sam2.evaluation.clicks import Guess, StillScore, boxes_of, score_still, summary
 from sam2.evaluation.report import Example, Worst, bootstrap, write_table
 from sam2.evaluation.run import EvaluationOptions, evaluate
-from sam2.evaluation.vos import correct_offline, correct_online, follow
+from sam2.evaluation.vos import Footage, correct_offline, correct_online, follow
+from sam2.masks.png import write_binary_png
+from sam2.masks.rle import encode_compressed
+from sam2.video import open_video
 
 
 class Rings:
@@ -118,8 +122,10 @@ class Follower:
         self.reach = reach
         self.clicks: list[tuple[int, int]] = []
         self.prompts: list[str] = []
+        self.strength = {0: 1.0, 1: 1.0}
 
-    def init_state(self, frames: list[np.ndarray]) -> dict[int, set[int]]:
+    def init_state(self, frames: Any) -> dict[int, set[int]]:
+        self.opened = frames
         return {}
 
     def _mask(self, session: dict[int, set[int]], place: int, t: int) -> np.ndarray:
@@ -129,8 +135,8 @@ class Follower:
 
     def _answer(self, session: dict[int, set[int]], t: int) -> tuple[int, list[int], torch.Tensor]:
         ids = sorted(session)
-        masks = np.stack([self._mask(session, place, t) for place in ids])
-        return t, ids, torch.from_numpy(masks).float()[:, None] - 0.5
+        masks = [(self._mask(session, place, t) - 0.5) * self.strength[place] for place in ids]
+        return t, ids, torch.from_numpy(np.stack(masks))[:, None]
 
     def add_new_points_or_box(self, session: Any, frame: int, place: int, **prompt: Any) -> Any:
         session.setdefault(place, set()).add(frame)
@@ -177,6 +183,33 @@ def test_objects_that_come_later_and_never() -> None:
     masks[:, 1] = False
     never = Clip(clip.frames, masks, clip.object_ids, "never")
     assert [s.object_id for s in follow(Follower(never, 9), never)[0]] == [3]  # type: ignore[arg-type]
+
+
+def test_a_pixel_goes_to_one_object_where_labels_are_exclusive() -> None:
+    clip = squares(4)
+    wide = clip.masks.copy()
+    wide[:, 1] |= clip.masks[:, 0]
+    overlapping = Clip(clip.frames, wide, clip.object_ids, "wide")
+    both = follow(Follower(overlapping, 9), overlapping)[1]  # type: ignore[arg-type]
+    assert both.all(axis=1).any()
+    tool: Any = Follower(overlapping, 9)
+    tool.strength = {0: 2.0, 1: 1.0}
+    one = follow(tool, overlapping, exclusive=True)[1]
+    assert not one.all(axis=1).any()
+    assert np.array_equal(one[:, 0], wide[:, 0])
+
+
+def test_the_tracker_sees_frames_without_annotation_too() -> None:
+    clip = squares(9)
+    sparse = Clip(clip.frames[::4], clip.masks[::4], clip.object_ids, "sparse")
+    frames = [f"{t}.jpg" for t in range(9)]
+    for run in (follow, correct_offline, correct_online):
+        tool: Any = Follower(clip, reach=9)
+        done: Any = run(tool, sparse, footage=Footage(frames, [0, 4, 8]))
+        scores = done[0] if run is follow else done
+        assert {(s.object_id, s.j) for s in scores} == {(3, 100), (8, 100)}
+        assert tool.opened == frames
+        assert {frame for _, frame in tool.clicks} <= {0, 4, 8}
 
 
 def test_offline_rounds_correct_the_worst_frame() -> None:
@@ -271,12 +304,67 @@ def made_stills(root: Path) -> Path:
     return root
 
 
+def made_sav(root: Path, layout: str) -> Path:
+    """SA-V as published, 24 frames a second and every fourth annotated: MP4 + JSON, or pictures by object."""
+    clip = toy_clip(3, frames=9, objects=2)
+    if layout == "train":
+        root.mkdir()
+        encode(root / "sav_1.mp4", list(clip.frames), rate=24, options={"crf": "4"})
+        rows = [[encode_compressed(mask) for mask in masks] for masks in clip.masks[::4]]
+        content = {"video_id": "sav_1", "masklet_id": [0, 1], "masklet": rows}
+        (root / "sav_1_manual.json").write_text(json.dumps(content))
+        return root
+    for t, frame in enumerate(clip.frames):
+        picture = root / f"JPEGImages_24fps/sav_1/{t:05d}.jpg"
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame).save(picture)
+        for n in range(2) if t % 4 == 0 else ():
+            write_binary_png(root / f"Annotations_6fps/sav_1/{n:03d}/{t:05d}.png", clip.masks[t, n])
+    return root
+
+
+@pytest.mark.parametrize("layout", ["train", "val"])
+def test_a_made_sav_set_gives_a_table(tmp_path: Path, tiny_yaml: str, layout: str) -> None:
+    data = made_sav(tmp_path / "sav", layout)
+    opened = open_dataset(data)
+    assert not opened.exclusive
+    frames, annotated = opened.footage(0)
+    with open_video(frames) as video:
+        assert (len(video), annotated) == (9, [0, 4, 8])
+    options = EvaluationOptions(str(data), "3 clicks", tiny_yaml, device="cpu")
+    done = evaluate(options, tmp_path / "out")
+    assert (done.objects, done.clips, done.unread, done.unscored) == (2, 1, [], [])
+    with open(tmp_path / "out" / "objects.csv", newline="") as file:
+        assert [(r["clip"], r["object"]) for r in csv.DictReader(file)] == [("sav_1", "0"), ("sav_1", "1")]
+
+
+def test_a_set_with_its_truth_withheld_is_said_so(tmp_path: Path, tiny_yaml: str) -> None:
+    data = made_davis(tmp_path / "test")
+    for path in (data / "Annotations").rglob("*.png"):
+        if path.stem != "00000":
+            path.unlink()
+    options = EvaluationOptions(str(data), "mask", tiny_yaml, device="cpu")
+    with pytest.raises(ValueError, match=r"#1: not seen between the first and the last of 1 annotated"):
+        evaluate(options, tmp_path / "out")
+
+
+def test_a_damaged_frame_between_annotated_ones_is_listed(tmp_path: Path, tiny_yaml: str) -> None:
+    data = made_sav(tmp_path / "sav", "val")
+    bad = data / "JPEGImages_24fps" / "sav_1" / "00002.jpg"
+    bad.write_bytes(b"damaged")
+    options = EvaluationOptions(str(data), "mask", tiny_yaml, device="cpu")
+    with pytest.raises(ValueError, match=r"00002\.jpg"):
+        evaluate(options, tmp_path / "out")
+    few = EvaluationOptions(str(data), "mask", tiny_yaml, device="cpu", every_frame=False)
+    assert evaluate(few, tmp_path / "out").objects == 2
+
+
 @pytest.mark.parametrize("protocol", ["1 click", "offline", "online"])
 def test_a_made_video_set_gives_a_table(tmp_path: Path, tiny_yaml: str, protocol: str) -> None:
     data = made_davis(tmp_path / "davis")
     torch.manual_seed(0)
     options = EvaluationOptions(str(data), protocol, tiny_yaml, device="cpu", limit=1)
-    means = evaluate(options, tmp_path / "out")
+    means = evaluate(options, tmp_path / "out").means
     assert 0 <= means["jf"].low <= means["jf"].mean <= means["jf"].high <= 100
     with open(tmp_path / "out" / "objects.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -293,7 +381,7 @@ def test_made_stills_give_a_table_and_a_sheet(tmp_path: Path, tiny_yaml: str) ->
     data = made_stills(tmp_path / "stills")
     (data / "images" / "1.jpg").write_bytes(b"damaged")
     options = EvaluationOptions(str(data), "clicks", tiny_yaml, device="cpu")
-    means = evaluate(options, tmp_path / "out")
+    means = evaluate(options, tmp_path / "out").means
     assert set(means) == {"iou_1_clicks", "iou_3_clicks", "iou_5_clicks", "iou_box", "iou_best_of_3"}
     facts = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert facts["objects"] == 4
@@ -318,23 +406,10 @@ def test_processes_do_not_change_the_table(tmp_path: Path, tiny_yaml: str) -> No
     assert len(tables[0].splitlines()) == 7
 
 
-def test_the_command(tmp_path: Path, tiny_yaml: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_set_of_pictures_is_no_set_of_clips(tmp_path: Path, tiny_yaml: str) -> None:
     data = made_stills(tmp_path / "stills")
-    common = [
-        str(data),
-        "--out",
-        str(tmp_path / "out"),
-        "--model",
-        tiny_yaml,
-        "--device",
-        "cpu",
-        "--limit",
-        "1",
-    ]
-    assert main([*common, "--protocol", "clicks"]) == 0
-    assert "iou_box" in capsys.readouterr().out
-    assert main([*common, "--protocol", "mask"]) == 1
-    assert "no object could be scored" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"no object could be scored in 1 clips \(0 #1: not seen between"):
+        evaluate(EvaluationOptions(str(data), "mask", tiny_yaml, device="cpu", limit=1), tmp_path / "out")
     with pytest.raises(ValueError, match="unknown protocol 'click'"):
         EvaluationOptions(str(data), "click")
 
@@ -342,5 +417,5 @@ def test_the_command(tmp_path: Path, tiny_yaml: str, capsys: pytest.CaptureFixtu
 def test_recall_on_made_stills(tmp_path: Path, tiny_yaml: str) -> None:
     data = made_stills(tmp_path / "stills")
     options = EvaluationOptions(str(data), "automatic", tiny_yaml, device="cpu", limit=1)
-    means = evaluate(options, tmp_path / "out")
+    means = evaluate(options, tmp_path / "out").means
     assert 0 <= means["recall_50"].mean <= 1

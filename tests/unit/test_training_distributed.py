@@ -20,8 +20,8 @@ SCRIPT = (
     f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
     "sys.modules['torch.utils.tensorboard'] = None\n"
     "from training_helpers import toy_data; toy_data()\n"
-    "from sam2.training.__main__ import main\n"
-    "sys.exit(main(sys.argv[1:]))\n"
+    "from sam2.cli import main\n"
+    "sys.exit(main(['train', *sys.argv[1:]]))\n"
 )
 
 

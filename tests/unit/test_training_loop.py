@@ -23,7 +23,6 @@ from training_helpers import toy_clip, toy_data, toy_run
 
 from sam2.data.clip import Clip
 from sam2.training import state
-from sam2.training.__main__ import main
 from sam2.training.batches import MicroBatches, make_sample, open_source, pick_frames, read_clip
 from sam2.training.loop import TrainingFailedError, run_task
 from sam2.training.options import RunOptions, SourceOptions, as_plain, read_file, read_options
@@ -89,8 +88,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
         f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
         "sys.modules['torch.utils.tensorboard'] = None\n"
         "from training_helpers import toy_data; toy_data()\n"
-        "from sam2.training.__main__ import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
+        "from sam2.cli import main\n"
+        "sys.exit(main(['train', *sys.argv[1:]]))\n"
     )
     file = tmp_path / "run.yaml"
     run = toy_run(tmp_path / "killed", steps=12, save_minutes=0.0, log_steps=1)
@@ -343,23 +342,6 @@ def test_mistakes_in_a_run_file_are_named(tmp_path: Path, changes: dict[str, Any
     file.write_text(yaml.safe_dump(toy_run(tmp_path / "out", **changes)))
     with pytest.raises(ValueError, match=words):
         read_file(RunOptions, file)
-
-
-def test_the_command_reports_errors_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "run.yaml"
-    for content, words in (
-        (toy_run(tmp_path / "o", data=[{"source": "toy.nothing"}]), "no data source 'toy.nothing'"),
-        (toy_run(tmp_path / "o", data=[{"source": "toy.toy_clip", "args": {"a": 1}}]), "argument 'a'"),
-        (toy_run(tmp_path / "o", optim={"freeze": ["trunk"]}), "no parameter is called 'trunk'"),
-    ):
-        file.write_text(yaml.safe_dump(content))
-        assert main([str(file)]) == 1
-        error = capsys.readouterr().err
-        assert words in error
-        assert len(error.splitlines()) == 1
-    file.write_text("a: [")
-    assert main([str(file)]) == 1
-    assert main([str(tmp_path / "missing.yaml")]) == 1
 
 
 def test_numbers_that_yaml_reads_as_text(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ class ClipDataset(ABC, Sequence[Clip]):
     """
 
     format: str = ""
+    exclusive: bool = False
+    """Whether a pixel belongs to one object at most, as where label pictures hold them."""
 
     def __init__(self, root: Path, names: list[str]) -> None:
         self.root = root
@@ -76,6 +78,14 @@ class ClipDataset(ABC, Sequence[Clip]):
 
         Its objects are those annotated in at least one of these frames.
         """
+
+    def footage(self, index: int) -> tuple[Any, list[int]]:
+        """All frames of clip ``index``, annotated or not, and the numbers of the annotated ones among them.
+
+        The frames are what ``sam2.video.open_video`` takes: a path, or a list of pictures or their paths.
+        """
+        frames = list(self.load(index).frames)
+        return frames, list(range(len(frames)))
 
     @abstractmethod
     def problems(self, index: int) -> Iterator[Problem]:

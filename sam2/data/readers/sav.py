@@ -79,6 +79,9 @@ class SavVideos(ClipDataset):
     def num_frames(self, index: int) -> int:
         return len(self._masklets(index)[1])
 
+    def footage(self, index: int) -> tuple[Path, list[int]]:
+        return self._videos[self.names[index]], [STRIDE * k for k in range(self.num_frames(index))]
+
     def load(self, index: int, frames: Sequence[int] | None = None) -> Clip:
         name = self.names[index]
         ids, table, note = self._masklets(index)

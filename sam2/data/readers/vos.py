@@ -78,6 +78,8 @@ class VosFolders(ClipDataset):
         if split is not None:
             names = _listed(root, split)
         super().__init__(root, names)
+        first = self.annotations / names[0] if names else self.annotations
+        self.exclusive = not (first.is_dir() and subfolders(first))
         self._last: tuple[str, _Files] | None = None
 
     def _files(self, name: str) -> _Files:
@@ -108,6 +110,11 @@ class VosFolders(ClipDataset):
 
     def num_frames(self, index: int) -> int:
         return len(self._stems(self.names[index]))
+
+    def footage(self, index: int) -> tuple[list[Path], list[int]]:
+        frames = self._files(self.names[index]).frames
+        marked = set(self._stems(self.names[index]))
+        return list(frames.values()), [number for number, stem in enumerate(frames) if stem in marked]
 
     def load(self, index: int, frames: Sequence[int] | None = None) -> Clip:
         name = self.names[index]
