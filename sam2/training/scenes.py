@@ -1,0 +1,167 @@
+"""Micro-batches from pools of generated scenes, with every pixel's label and targets of all kinds.
+
+Shapes: T frames, B scenes, N targets of all scenes, S the model's input size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sam2.data.pool import ClipPool
+from sam2.data.targets import Painting
+from sam2.training.batches import LoadedBatch, pick_frames
+from sam2.training.pvs import Batch
+
+GROUND = 128
+"""Labels from here on are pieces of the ground, smaller ones objects; 0 is whatever is no target."""
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """What is taken from the scenes of a pool."""
+
+    batch: int = 8
+    """Scenes in a micro-batch."""
+    frames: int = 1
+    """Frames of a scene."""
+    objects: int = 12
+    """Targets prompted in a scene, drawn with replacement in stills."""
+    parts: float = 0.15
+    """Share of them that are parts of objects."""
+    ground: float = 0.15
+    """Share that are pieces of the ground."""
+    crop: float = 0.5
+    """Smallest side of a random crop, as a share of the scene's."""
+    weight: float = 1.0
+    """Share of micro-batches, relative to the other pools."""
+
+
+@dataclass(frozen=True)
+class SceneBatch(Batch):
+    """A batch that also knows every pixel's object: labels uint8 [T, B, S, S], see `GROUND`."""
+
+    labels: Tensor
+
+    def to(self, device: torch.device) -> SceneBatch:
+        """The same on a device."""
+        parts = (self.images, self.masks, self.picture, self.labels)
+        return SceneBatch(*(x.to(device, non_blocking=True) for x in parts))
+
+
+def label_table(painting: Painting) -> np.ndarray:
+    """uint8 [256]: owner number to label."""
+    table = np.zeros(256, np.uint8)
+    wholes = [t for t in painting.targets if t.kind == "whole"]
+    grounds = [t for t in painting.targets if t.kind == "ground"]
+    for first, targets in ((GROUND, grounds), (1, wholes)):
+        for n, target in enumerate(targets[: GROUND - 1]):
+            table[list(target.owners)] = first + n
+    return table
+
+
+def _resized(frames: np.ndarray, size: int, how: Image.Resampling) -> np.ndarray:
+    if frames.shape[1:3] == (size, size):
+        return frames
+    return np.stack([np.asarray(Image.fromarray(f).resize((size, size), how)) for f in frames])
+
+
+def _altered(
+    frames: np.ndarray, owners: np.ndarray, size: int, crop: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frames [T, S, S, 3] and owners [T, S, S] after a random crop, mirroring and change of colour."""
+    full = frames.shape[1]
+    side = round(full * rng.uniform(crop, 1)) if rng.random() < 0.8 else full
+    y, x = rng.integers(0, full - side + 1, 2)
+    frames = _resized(frames[:, y : y + side, x : x + side], size, Image.Resampling.BILINEAR)
+    owners = _resized(owners[:, y : y + side, x : x + side], size, Image.Resampling.NEAREST)
+    if rng.random() < 0.5:
+        frames, owners = frames[:, :, ::-1], owners[:, :, ::-1]
+    if rng.random() < 0.15:
+        frames, owners = frames[:, ::-1], owners[:, ::-1]
+    if rng.random() < 0.15:
+        frames, owners = frames.swapaxes(1, 2), owners.swapaxes(1, 2)
+    if rng.random() < 0.3:
+        frames = frames[..., rng.permutation(3)]
+    if rng.random() < 0.5:
+        mean = frames.mean()
+        changed = (frames - mean) * rng.uniform(0.7, 1.3) + mean + rng.uniform(-25, 25)
+        frames = changed.clip(0, 255).astype(np.uint8)
+    return frames, owners
+
+
+def _draw_targets(
+    painting: Painting, owners: np.ndarray, options: SceneOptions, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Masks bool [T, S, S] of targets that show enough in the first frame."""
+    size = owners.shape[-1]
+    area = np.bincount(owners[0].ravel(), minlength=256)
+    least = max(20, size * size // 900)
+    kinds: dict[str, list[tuple[int, ...]]] = {"whole": [], "part": [], "ground": []}
+    for target in painting.targets:
+        if target.kind in kinds and least <= area[list(target.owners)].sum() <= 0.97 * size * size:
+            kinds[target.kind].append(target.owners)
+    masks = []
+    for _ in range(options.objects):
+        draw = rng.random()
+        kind = (
+            "ground"
+            if draw < options.ground
+            else "part"
+            if draw < options.ground + options.parts
+            else "whole"
+        )
+        choice = kinds[kind] or kinds["whole"]
+        if choice:
+            masks.append(np.isin(owners, choice[int(rng.integers(len(choice)))]))
+    return masks
+
+
+class SceneBatches(Dataset[LoadedBatch]):
+    """Micro-batch k of a run, for any k: a function of the seed and k alone."""
+
+    def __init__(
+        self, pools: Sequence[ClipPool], options: Sequence[SceneOptions], size: int, seed: int, total: int
+    ) -> None:
+        """total: micro-batches of the whole run."""
+        self.pools, self.options = list(pools), list(options)
+        self.size, self.seed, self.total = size, seed, total
+        weights = np.array([o.weight for o in options], dtype=np.float64)
+        self.shares = weights / weights.sum()
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, k: int) -> LoadedBatch:
+        rng = np.random.default_rng((self.seed, 4, k))
+        which = int(rng.choice(len(self.pools), p=self.shares))
+        pool, options = self.pools[which], self.options[which]
+        frames: list[Tensor] = []
+        labels: list[Tensor] = []
+        masks: list[Tensor] = []
+        picture: list[int] = []
+        while len(frames) < options.batch:
+            painting = pool.painting(int(rng.integers(len(pool))))
+            times = pick_frames(len(painting.frames), options.frames, 2, rng)
+            if options.frames > 1 and rng.random() < 0.5:
+                times.reverse()
+            shown, owners = _altered(
+                painting.frames[times], painting.owners[times], self.size, options.crop, rng
+            )
+            found = _draw_targets(painting, owners, options, rng)
+            if not found:
+                continue
+            picture += [len(frames)] * len(found)
+            masks += [torch.from_numpy(m) for m in found]
+            frames.append(torch.from_numpy(np.ascontiguousarray(shown.transpose(0, 3, 1, 2))))
+            labels.append(torch.from_numpy(label_table(painting)[owners]))
+        batch = SceneBatch(
+            torch.stack(frames, 1), torch.stack(masks, 1), torch.tensor(picture), torch.stack(labels, 1)
+        )
+        return LoadedBatch(batch, (), options.batch)
