@@ -271,7 +271,7 @@ class SAM2VideoPredictor(SAM2Base):
         """`propagate_in_video` with predicted IoU and presence beside the masks."""
         self.propagate_in_video_preflight(session)
         if start_frame_idx is None:
-            start_frame_idx = min(min(t.bank.conditioning) for t in session.tracks.values())
+            start_frame_idx = max(0, min(min(t.bank.conditioning) for t in session.tracks.values()))
         session.check_frame(start_frame_idx)
         session.check_history(start_frame_idx, self.engine.policy(session).horizon(), reverse)
         limit = session.num_frames if max_frame_num_to_track is None else max_frame_num_to_track

@@ -3,6 +3,7 @@
 from sam2.tracking.engine import TrackingEngine
 from sam2.tracking.prompting import ObjectPrompt
 from sam2.tracking.results import FrameResult
+from sam2.tracking.saving import SessionFileError
 from sam2.tracking.session import FeatureCache, NothingToTrackError, ObjectMask, ObjectTrack, VideoSession
 from sam2.tracking.stream import FrameGoneError
 from sam2.tracking.tracker import StreamingTracker
@@ -15,6 +16,7 @@ __all__ = [
     "ObjectMask",
     "ObjectPrompt",
     "ObjectTrack",
+    "SessionFileError",
     "StreamingTracker",
     "TrackingEngine",
     "VideoSession",

@@ -16,6 +16,7 @@ from sam2.tracking.prompting import ObjectPrompt, checked_mask, checked_points
 from sam2.tracking.results import FrameResult, keep_strongest
 from sam2.tracking.session import VideoSession
 from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
+from sam2.tracking.undo import Before
 from sam2.utils.misc import concat_points, fill_holes_in_mask_scores
 
 __all__ = ["FrameResult", "TrackingEngine", "keep_strongest"]
@@ -90,6 +91,7 @@ class TrackingEngine:
             self.features(session, frame_idx)  # a stream may no longer have the frame
             height, width = session.video_height, session.video_width
             track = session.track_for(prompt.obj_id)
+            before = Before.of(track, frame_idx, prompt.obj_id not in session.tracks)
             if prompt.mask is not None:
                 track.masks_given[frame_idx] = checked_mask(
                     prompt.mask, height, width, self.model.image_size, session.device
@@ -110,7 +112,12 @@ class TrackingEngine:
                     kinds[None].to(session.device),
                 )
                 track.masks_given.pop(frame_idx, None)
-            self.prompt(session, track, frame_idx, correct_as_conditioning=correct_as_conditioning)
+            try:
+                self.prompt(session, track, frame_idx, correct_as_conditioning=correct_as_conditioning)
+            except BaseException:
+                before.restore()
+                raise
+            session.undo_log.append(before)
             session.tracks[prompt.obj_id] = track
 
     def prompt(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -13,9 +15,13 @@ from torch import Tensor
 import sam2.utils.misc as misc
 from sam2.memory.archive import Archive, HistoryLostError, StorageOptions
 from sam2.memory.policies import FifoPolicy
+from sam2.preprocess import LazyFrames
+from sam2.tracking import saving
 from sam2.tracking.features import FeatureCache
 from sam2.tracking.published import PublishedState
+from sam2.tracking.stream import StreamReader
 from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
+from sam2.tracking.undo import DEPTH, Before
 
 __all__ = ["FeatureCache", "NothingToTrackError", "ObjectMask", "ObjectTrack", "PendingMask", "VideoSession"]
 
@@ -88,6 +94,13 @@ class VideoSession(PublishedState):
 
     def __post_init__(self) -> None:
         self.archive = Archive(self.storage)
+        self.undo_log: deque[Before] = deque(maxlen=DEPTH)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model's input in pixels."""
+        size = self.images.image_size if isinstance(self.images, LazyFrames) else None
+        return size or (self.images[0].shape[-1] if self.source is None else self.source.image_size)
 
     @property
     def num_frames(self) -> int:
@@ -130,8 +143,134 @@ class VideoSession(PublishedState):
             ValueError: there is no such object.
         """
         with self.lock:
-            self.track_of(obj_id).forget_results()
+            track = self.track_of(obj_id)
+            track.forget_results()
             del self.tracks[obj_id]
+            kept = [before for before in self.undo_log if before.track is not track]
+            self.undo_log = deque(kept, maxlen=DEPTH)
+
+    def undo(self) -> tuple[int, int]:
+        """Takes back the last prompt; one can go back 32 prompts. Frames tracked since are as they were.
+
+        Returns:
+            The object and the frame; an object whose only prompt it was is gone.
+
+        Raises:
+            ValueError: nothing to take back.
+        """
+        with self.lock:
+            if not self.undo_log:
+                raise ValueError("there is no prompt to take back")
+            before = self.undo_log.pop()
+            if before.is_new:
+                self.remove(before.track.obj_id)
+            else:
+                before.restore()
+            return before.track.obj_id, before.frame_idx
+
+    def export_object(self, obj_id: int, path: str | os.PathLike[str]) -> None:
+        """Writes what is remembered of an object's prompted frames, for `import_object` of another session.
+
+        Raises:
+            ValueError: no such object, or nothing remembered yet.
+        """
+        with self.lock:
+            saving.export_memory(path, self.track_of(obj_id), self.image_size)
+
+    def import_object(self, path: str | os.PathLike[str], obj_id: int) -> None:
+        """Lets an object, a new one where its id is new, be found by memories from another video.
+
+        They count as prompted frames just before this video; nothing more need be prompted.
+
+        Raises:
+            ValueError: not an exported object, or of a model of another input size.
+        """
+        with self.lock:
+            track = self.track_for(obj_id)
+            saving.import_memory(path, track, self.image_size, self.storage_device)
+            self.tracks[obj_id] = track
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes everything but the video and cached features; a kill leaves an older file whole.
+
+        Raises:
+            OSError: the file cannot be written. HistoryLostError: part of the past is lost.
+        """
+        with self.lock, saving.written_whole(path) as archive:
+            objects = [saving.write_track(archive, i, t) for i, t in enumerate(self.tracks.values())]
+            saving.write_json(archive, self._description(objects))
+
+    def _description(self, objects: list[dict[str, Any]]) -> dict[str, Any]:
+        source = None
+        if self.source is not None and isinstance(self.source.video, (str, os.PathLike)):
+            source = os.path.abspath(self.source.video)
+        return {
+            "kind": "session",
+            "video": source,
+            "image_size": self.image_size,
+            "num_frames": self.num_frames,
+            "size": [self.video_height, self.video_width],
+            "endless": self.endless,
+            "offload": [self.offload_video_to_cpu, self.offload_state_to_cpu],
+            "policy": None if self.policy is None else asdict(self.policy),
+            "objects": objects,
+        }
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        video: Any = None,
+        device: torch.device | str = "cpu",
+        storage: StorageOptions | None = None,
+    ) -> VideoSession:
+        """A saved session, to go on exactly where it stood.
+
+        Args:
+            video: where the video lies now; needed where it was not opened from a path. Streams need none:
+                hand the session to `StreamingTracker`.
+            device: of the model that goes on.
+            storage: as in `init_state`.
+
+        Raises:
+            SessionFileError: not a session, or a damaged one. ValueError: another video.
+        """
+        device = torch.device(device)
+        storage = storage or StorageOptions()
+        with saving.opened(path, "session") as (archive, known):
+            offload_video, offload_state = known["offload"]
+            source = None
+            if known["endless"]:
+                reader = StreamReader(start=known["num_frames"])
+                images: Frames = LazyFrames(reader, known["image_size"], device, cache_size=1)
+            else:
+                if (video := known["video"] if video is None else video) is None:
+                    raise ValueError(f"{path} was not made from a file: say video= where its frames are")
+                source = VideoSource(video, known["image_size"], offload_video)
+                images, *size = source.open(device)
+                if (len(images), size) != (known["num_frames"], known["size"]):
+                    raise ValueError(
+                        f"{path} belongs to a video of {known['num_frames']} frames of (height, width) "
+                        f"{known['size']}, not to one of {len(images)} frames of {size}"
+                    )
+            session = cls(
+                images=images,
+                video_height=known["size"][0],
+                video_width=known["size"][1],
+                device=device,
+                storage_device=torch.device("cpu") if offload_state else device,
+                offload_video_to_cpu=offload_video,
+                offload_state_to_cpu=offload_state,
+                source=source,
+                endless=known["endless"],
+                policy=None if known["policy"] is None else FifoPolicy(**known["policy"]),
+                storage=storage,
+            )
+            for number, part in enumerate(known["objects"]):
+                track = session.track_for(part["id"])
+                saving.read_track(archive, number, part, track, device, session.storage_device)
+                session.tracks[part["id"]] = track
+        return session
 
     def check_history(self, frame_idx: int, reach: int, reverse: bool) -> None:
         """Raises HistoryLostError where memories that tracking from a frame may read were dropped."""
@@ -177,11 +316,14 @@ class VideoSession(PublishedState):
                 close()
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {key: value for key, value in self.__dict__.items() if key not in ("lock", "archive")}
+        state = {
+            key: value for key, value in self.__dict__.items() if key not in ("lock", "archive", "undo_log")
+        }
         return {**state, "images": self.images if self.source is None else None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, lock=threading.RLock(), archive=Archive(state["storage"]))
+        self.__dict__.update(state, lock=threading.RLock())
+        self.__post_init__()
         for track in self.tracks.values():
             track.attach(self.archive, self.storage_device)
         if self.source is not None:

@@ -21,15 +21,16 @@ class StreamReader:
 
     Args:
         keep: how many frames are held, at least 1.
+        start: index of the first frame to come.
     """
 
-    def __init__(self, keep: int = 1) -> None:
+    def __init__(self, keep: int = 1, start: int = 0) -> None:
         if keep < 1:
             raise ValueError(f"keep is {keep}: a stream holds at least its newest frame")
         self.keep = keep
         self.width = 0
         self.height = 0
-        self._count = 0
+        self._count = start
         self._frames: OrderedDict[int, np.ndarray] = OrderedDict()
 
     def push(self, frame: Any) -> int:

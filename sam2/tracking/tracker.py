@@ -36,6 +36,7 @@ class StreamingTracker:
         correct_as_conditioning: a frame corrected after it was tracked counts as prompted from then on.
         keep_frames: how many of the newest frames can be prompted.
         storage: where masks and memories of past frames go; dropped by default.
+        session: a stream's session to go on with (`VideoSession.load`); its own options stay.
     """
 
     def __init__(
@@ -46,16 +47,25 @@ class StreamingTracker:
         correct_as_conditioning: bool = True,
         keep_frames: int = 1,
         storage: StorageOptions | None = None,
+        session: VideoSession | None = None,
     ) -> None:
         self.engine = engine
         self.correct_as_conditioning = correct_as_conditioning
         model = engine.model
-        self._reader = StreamReader(keep_frames)
+        start = 0 if session is None else session.num_frames
+        self._reader = StreamReader(keep_frames, start)
+        frames = LazyFrames(self._reader, model.image_size, model.device, cache_size=keep_frames)
+        if session is not None:
+            if not session.endless:
+                raise ValueError("this session belongs to a video: go on with SAM2VideoPredictor.propagate")
+            session.images = frames
+            self.session = session
+            return
         policy: FifoPolicy = model.memory_policy
         if max_cond_frames is None:
             max_cond_frames = STREAM_COND_FRAMES if policy.max_cond_frames == -1 else policy.max_cond_frames
         self.session = VideoSession(
-            images=LazyFrames(self._reader, model.image_size, model.device, cache_size=keep_frames),
+            images=frames,
             video_height=0,
             video_width=0,
             device=model.device,

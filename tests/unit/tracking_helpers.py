@@ -47,7 +47,7 @@ def weights_of(name: str, shape: tuple[int, ...]) -> Tensor:
     elif len(shape) == 1:
         noise = 1 + 0.1 * noise
     elif name.endswith("weight") and "embed" not in name and "token" not in name:
-        noise *= 0.6 / np.sqrt(np.prod(shape[1:]))
+        noise *= 0.54 / np.sqrt(np.prod(shape[1:]))
     return torch.from_numpy(np.ascontiguousarray(noise))
 
 
