@@ -13,6 +13,7 @@ from sam2.memory.archive import StorageOptions
 from sam2.modeling.outputs import FrameFeatures
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.tracking.engine import FrameResult, TrackingEngine
+from sam2.tracking.features import FeatureBudget, FeatureCache
 from sam2.tracking.prompting import ObjectPrompt
 from sam2.tracking.session import NothingToTrackError, VideoSession, VideoSource
 from sam2.tracking.tracker import StreamingTracker
@@ -68,6 +69,7 @@ class SAM2VideoPredictor(SAM2Base):
         offload_state_to_cpu: bool = False,
         async_loading_frames: bool = False,
         storage: StorageOptions | None = None,
+        feature_budget: FeatureBudget | None = None,
     ) -> VideoSession:
         """Opens a video; frames are read when they are needed.
 
@@ -78,6 +80,8 @@ class SAM2VideoPredictor(SAM2Base):
             async_loading_frames: read ahead in a thread.
             storage: where masks and memories of past frames go; by default they stay in host memory up to
                 1 GiB and then go to a temporary file.
+            feature_budget: where encoded frames are kept for later prompts and passes; by default four on
+                the device and 128 MiB in host memory.
 
         Raises:
             ValueError: not a video.
@@ -95,6 +99,7 @@ class SAM2VideoPredictor(SAM2Base):
             offload_state_to_cpu=offload_state_to_cpu,
             source=source,
             storage=storage or StorageOptions(),
+            features=FeatureCache(feature_budget),
         )
         self.engine.features(session, 0)  # so that the first prompt answers at once
         return session

@@ -23,7 +23,7 @@ from sam2.tracking.stream import StreamReader
 from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
 from sam2.tracking.undo import DEPTH, Before
 
-__all__ = ["FeatureCache", "NothingToTrackError", "ObjectMask", "ObjectTrack", "PendingMask", "VideoSession"]
+__all__ = ["NothingToTrackError", "ObjectMask", "ObjectTrack", "PendingMask", "VideoSession"]
 
 
 class Frames(Protocol):

@@ -12,6 +12,7 @@ from sam2.memory.archive import StorageOptions
 from sam2.memory.policies import FifoPolicy
 from sam2.preprocess import LazyFrames
 from sam2.tracking.engine import TrackingEngine
+from sam2.tracking.features import FeatureBudget, FeatureCache
 from sam2.tracking.prompting import ObjectPrompt
 from sam2.tracking.results import FrameResult
 from sam2.tracking.session import VideoSession
@@ -36,6 +37,7 @@ class StreamingTracker:
         correct_as_conditioning: a frame corrected after it was tracked counts as prompted from then on.
         keep_frames: how many of the newest frames can be prompted.
         storage: where masks and memories of past frames go; dropped by default.
+        feature_budget: where encoded frames are kept; by default the newest on the device only.
         session: a stream's session to go on with (`VideoSession.load`); its own options stay.
     """
 
@@ -47,6 +49,7 @@ class StreamingTracker:
         correct_as_conditioning: bool = True,
         keep_frames: int = 1,
         storage: StorageOptions | None = None,
+        feature_budget: FeatureBudget | None = None,
         session: VideoSession | None = None,
     ) -> None:
         self.engine = engine
@@ -71,6 +74,7 @@ class StreamingTracker:
             device=model.device,
             storage_device=model.device,
             endless=True,
+            features=FeatureCache(feature_budget or FeatureBudget(keep_frames, host_bytes=0)),
             storage=storage or StorageOptions(history="none"),
             policy=replace(policy, max_cond_frames=max_cond_frames),
         )
