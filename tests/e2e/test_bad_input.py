@@ -302,8 +302,8 @@ def test_image_prompts_before_a_picture(image_model):
         ({"point_coords": [3, 3], "point_labels": [1]}, r"\[N, 2\]"),
         ({"point_coords": [[3, 3]]}, "point_labels"),
         ({"box": [50, 10, 50, 40]}, "empty"),
-        ({"mask_input": np.zeros((1, 64, 96), np.float32)}, "128, 128"),
-        ({"mask_input": np.zeros((1, 128, 128), np.uint8)}, "float logits"),
+        ({"mask_input": np.zeros((1, 64, 96), np.float32)}, "low-resolution mask"),
+        ({"mask_input": np.zeros((1, 64, 96), np.uint8)}, "float logits"),
     ],
 )
 def test_image_prompts_that_make_no_sense(image_model, prompt, words):
