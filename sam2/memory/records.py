@@ -30,9 +30,22 @@ class RecordError(ValueError):
     """Bytes that are no record, or a damaged one."""
 
 
+def _is_channels_last(tensor: Tensor) -> bool:
+    return (
+        tensor.dim() == 4
+        and not tensor.is_contiguous()
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
 def pack(values: dict[str, Any], tensors: Sequence[Tensor | None]) -> bytes:
-    """A record: plain JSON values and tensors from any device, bit for bit; None stays None."""
-    layout = [None if t is None else [_DTYPES.index(t.dtype), list(t.shape)] for t in tensors]
+    """A record: plain JSON values and tensors from any device, bit for bit; None stays None.
+
+    Channels-last tensors come back so: kernels may round differently by layout.
+    """
+    layout = [
+        None if t is None else [_DTYPES.index(t.dtype), list(t.shape), _is_channels_last(t)] for t in tensors
+    ]
     head = json.dumps([values, layout], separators=(",", ":")).encode()
     parts = [_LENGTH.pack(len(head)), head]
     parts += [
@@ -64,7 +77,8 @@ def unpack(record: bytes) -> tuple[dict[str, Any], list[Tensor | None]]:
                 raise RecordError("the record is cut short")
             content = bytearray(record[start : start + size])
             flat = torch.frombuffer(content, dtype=torch.uint8) if size else torch.empty(0, dtype=torch.uint8)
-            tensors.append(flat.view(dtype).reshape(shape))
+            tensor = flat.view(dtype).reshape(shape)
+            tensors.append(tensor.to(memory_format=torch.channels_last) if part[2] else tensor)
             start += size
     except (struct.error, UnicodeDecodeError, json.JSONDecodeError, TypeError, IndexError) as error:
         raise RecordError(f"not a record: {error}") from None
