@@ -324,3 +324,28 @@ def test_from_pretrained_shares_out_its_options(model, monkeypatch):
 def test_no_model_is_the_packaged_one(model, monkeypatch):
     monkeypatch.setattr("sam2.build_sam.build_sam2", lambda: model)
     assert SAM2ImagePredictor().model is model
+
+
+# ---------------------------------------------------------------- presence
+
+
+def test_presence_is_that_of_the_last_prompt(predictor, model, monkeypatch):
+    with pytest.raises(ValueError, match="call predict first"):
+        _ = predictor.presence
+    scores = []
+    decode = model.sam_mask_decoder.forward
+
+    def listen(*args, **kwargs):
+        outputs = decode(*args, **kwargs)
+        scores.append(outputs[3])
+        return outputs
+
+    monkeypatch.setattr(model.sam_mask_decoder, "forward", listen)
+    predictor.predict(**POINT)
+    assert predictor.presence == pytest.approx(torch.sigmoid(scores[-1]).flatten().numpy())
+    predictor.predict(box=np.stack([BOX, BOX / 2]))
+    assert predictor.presence.shape == (2,)
+    assert predictor.presence == pytest.approx(torch.sigmoid(scores[-1]).flatten().numpy())
+    predictor.reset_predictor()
+    with pytest.raises(ValueError, match="call predict first"):
+        _ = predictor.presence
