@@ -33,7 +33,7 @@ class ModelOptions:
     overrides: tuple[str, ...] = ()
     """Override strings (`model.image_size=256`)."""
     init: str | None = None
-    """A checkpoint to start from; random weights without it."""
+    """A checkpoint to start from, or the name of a model (`mini`); random weights without it."""
     init_partial: bool = False
     """`init` may lack weights or hold others (a pretrained trunk alone): take what fits."""
     lora: LoraOptions | None = None

@@ -10,8 +10,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sam2.build_sam import HF_MODEL_ID_TO_FILENAMES, resolve_model
 from sam2.checkpoint import load_checkpoint, read_state_dict, save_checkpoint
-from sam2.config import instantiate, load_config
+from sam2.config import SHORT_NAMES, instantiate, load_config
 from sam2.modeling.layers import MLP
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.training.batches import LoadedBatch, MicroBatches
@@ -30,10 +31,14 @@ def build_model(options: ModelOptions) -> SAM2Base:
     model: SAM2Base = instantiate(load_config(options.config, options.overrides))
     if options.init is None or options.init_partial:
         initialise(model)
-    if options.init is not None and options.init_partial:
-        take_fitting(model, options.init)
-    elif options.init is not None:
-        load_checkpoint(model, options.init)
+    if options.init is not None:
+        named = options.init in SHORT_NAMES or options.init in HF_MODEL_ID_TO_FILENAMES
+        weights = resolve_model(options.init)[1] if named else options.init
+        assert weights is not None, "models with a name have weights"
+        if options.init_partial:
+            take_fitting(model, weights)
+        else:
+            load_checkpoint(model, weights)
     for name in NOT_READ:
         model.get_parameter(name).requires_grad_(False)
     if options.lora is not None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from e2e_helpers import REPOSITORY
 from PIL import Image
 
 from sam2.cli import data as data_verb
@@ -168,6 +169,32 @@ def test_a_pretrained_trunk_is_taken_up(sam2, tmp_path):
     given = ["--set", "model.init=out/mae/model.safetensors"]
     assert sam2("train", "run.yaml", *given).refused("out/mae/model.safetensors")
     assert sam2("train", "run.yaml", *given, "--set", "model.init_partial=true").code == 0
+
+
+def test_the_run_files_of_the_page_are_valid():
+    from sam2.training.options import RunOptions, read_options
+    from sam2.training.pretrain import PretrainOptions
+
+    page = (REPOSITORY / "docs" / "training.md").read_text()
+    runs = [
+        yaml.safe_load(block) for block in re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    ]
+    kinds = [PretrainOptions if run["out"] == "runs/mae" else RunOptions for run in runs]
+    options = [read_options(kind, run) for kind, run in zip(kinds, runs, strict=True)]
+    assert [o.out for o in options] == ["runs/first", "runs/lora", "runs/mae"]
+
+
+def test_a_run_starts_from_a_model_by_its_name(monkeypatch):
+    from sam2.training import run as runs
+    from sam2.training.options import ModelOptions
+
+    asked = []
+    monkeypatch.setattr(runs, "load_checkpoint", lambda _, path: asked.append(path))
+    monkeypatch.setattr(runs, "resolve_model", lambda name: (name, f"weights of {name}"))
+    runs.build_model(ModelOptions(overrides=TINY, init="mini"))
+    runs.build_model(ModelOptions(overrides=TINY, init="facebook/sam2.1-hiera-small"))
+    runs.build_model(ModelOptions(overrides=TINY, init="mine.pt"))
+    assert asked == ["weights of mini", "weights of facebook/sam2.1-hiera-small", "mine.pt"]
 
 
 # ---------------------------------------------------------------- finetune, eval
