@@ -19,7 +19,7 @@ MEDIA = Path(__file__).parent / "media"
 def commands(out: Path) -> list[list[str]]:
     """The two commands of the demo."""
     return [
-        ["segment", str(MEDIA / "coffee.jpg"), "--box", "72,14,484,392",
+        ["segment", str(MEDIA / "chelsea.jpg"), "--box", "131,84,212,147",
          "--format", "overlay,cutout,coco", "--out", str(out / "photo"), "--force"],
         ["track", str(MEDIA / "saucer.mp4"), "--box", "30,108,122,192",
          "--format", "overlay,davis,coco", "--out", str(out / "clip"), "--force"],

@@ -15,11 +15,19 @@ from PIL import Image
 from sam2.masks import geometry
 from sam2.masks.coco import from_segmentation
 from sam2.masks.png import read_label_map
+from sam2.masks.polygons import polygons_to_mask
 from sam2.video import open_video
 
 EXAMPLES = REPOSITORY / "examples"
 # What the packaged model reaches on the demo's own objects, less a margin for other machines.
-PHOTO_IOU, CLIP_IOU = 0.5, 0.5
+PHOTO_IOU, CLIP_IOU = 0.6, 0.5
+# The outline of the eye in chelsea.jpg with its dark rim, drawn by hand.
+EYE = np.array(
+    [(148.8, 86.9), (157.5, 85.6), (171.2, 85.2), (182.5, 88.1), (195.0, 95.6), (205.0, 106.2),
+     (208.8, 113.8), (209.4, 123.8), (205.0, 135.0), (195.0, 141.2), (185.0, 143.8), (173.8, 145.0),
+     (162.5, 143.1), (151.2, 136.9), (142.5, 128.8), (136.9, 118.8), (134.4, 107.5), (135.0, 97.5),
+     (138.8, 90.6)]
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +75,12 @@ def demo(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_demo_cuts_out_the_photo(demo, make_clip):
+def test_the_demo_cuts_out_the_cat_s_eye(demo):
     data = json.loads((demo / "photo/coco.json").read_text())
-    mask = from_segmentation(data["annotations"][0]["segmentation"], (400, 600))
-    true = np.zeros((400, 600), dtype=bool)
-    true[10:396, 70:490] = np.asarray(make_clip.cup().getchannel("A")) >= 128
-    assert geometry.iou(mask, true) > PHOTO_IOU
+    mask = from_segmentation(data["annotations"][0]["segmentation"], (300, 451))
+    assert geometry.iou(mask, polygons_to_mask([EYE], (300, 451))) > PHOTO_IOU
     with Image.open(demo / "photo/overlay.png") as overlay:
-        assert overlay.size == (600, 400)
+        assert overlay.size == (451, 300)
 
 
 @pytest.mark.slow
