@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sam2.memory.archive import StorageOptions
+from sam2.memory import FifoPolicy, StorageOptions, make_policy
 from sam2.modeling.outputs import FrameFeatures
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.tracking.engine import FrameResult, TrackingEngine
@@ -70,6 +70,7 @@ class SAM2VideoPredictor(SAM2Base):
         async_loading_frames: bool = False,
         storage: StorageOptions | None = None,
         feature_budget: FeatureBudget | None = None,
+        policy: str | FifoPolicy | None = None,
     ) -> VideoSession:
         """Opens a video; frames are read when they are needed.
 
@@ -82,9 +83,11 @@ class SAM2VideoPredictor(SAM2Base):
                 1 GiB and then go to a temporary file.
             feature_budget: where encoded frames are kept for later prompts and passes; by default four on
                 the device and 128 MiB in host memory.
+            policy: which memories a frame reads: "fifo" (as published), "stride", "motion" (SAMURAI),
+                "distractor" (DAM4SAM), or a policy; None for the model's own, which is "fifo".
 
         Raises:
-            ValueError: not a video.
+            ValueError: not a video, or no such policy.
         """
         device = self.device
         source = VideoSource(video_path, self.image_size, offload_video_to_cpu, async_loading_frames)
@@ -100,6 +103,7 @@ class SAM2VideoPredictor(SAM2Base):
             source=source,
             storage=storage or StorageOptions(),
             features=FeatureCache(feature_budget),
+            policy=None if policy is None else make_policy(policy, self.memory_policy),
         )
         self.engine.features(session, 0)  # so that the first prompt answers at once
         return session

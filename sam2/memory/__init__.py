@@ -5,16 +5,20 @@ from sam2.memory.bank import MemoryBank
 from sam2.memory.entry import MemoryEntry, MemorySelection
 from sam2.memory.policies import FifoPolicy, select_closest_cond_frames
 from sam2.memory.shelf import FrameMarks, Shelf
+from sam2.memory.trust import DistractorAwarePolicy, MotionAwarePolicy, make_policy
 
 __all__ = [
     "Archive",
+    "DistractorAwarePolicy",
     "FifoPolicy",
     "FrameMarks",
     "HistoryLostError",
     "MemoryBank",
     "MemoryEntry",
     "MemorySelection",
+    "MotionAwarePolicy",
     "Shelf",
     "StorageOptions",
+    "make_policy",
     "select_closest_cond_frames",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from sam2.memory.entry import MemoryEntry
-from sam2.memory.shelf import Shelf
+from sam2.memory.shelf import FrameMarks, Shelf
 
 
 def _recent() -> Shelf[MemoryEntry]:
@@ -22,11 +22,21 @@ class MemoryBank:
 
     conditioning: dict[int, MemoryEntry] = field(default_factory=dict)
     recent: Shelf[MemoryEntry] = field(default_factory=_recent)
+    trusted: FrameMarks = field(default_factory=FrameMarks)
+    """Frames of `recent`, and whether they may serve as recent memories."""
+    anchors: FrameMarks = field(default_factory=FrameMarks)
+    """Frames of `recent` that tell the object from a distractor."""
 
     def add(self, entry: MemoryEntry) -> None:
         """Stores `entry`, replacing what was remembered of its frame."""
         self.discard(entry.frame_idx)
-        (self.conditioning if entry.is_conditioning else self.recent)[entry.frame_idx] = entry
+        if entry.is_conditioning:
+            self.conditioning[entry.frame_idx] = entry
+            return
+        self.recent[entry.frame_idx] = entry
+        self.trusted[entry.frame_idx] = entry.trusted
+        if entry.anchor:
+            self.anchors[entry.frame_idx] = True
 
     def get(self, frame_idx: int) -> MemoryEntry | None:
         """The memory of a frame, or None."""
@@ -34,6 +44,8 @@ class MemoryBank:
 
     def discard(self, frame_idx: int) -> bool:
         """Forgets a frame; whether anything was remembered of it."""
+        self.trusted.pop(frame_idx, None)
+        self.anchors.pop(frame_idx, None)
         return self.conditioning.pop(frame_idx, None) is not None or self.recent.discard(frame_idx)
 
     def release(self, frame_idx: int) -> None:
@@ -45,6 +57,8 @@ class MemoryBank:
         """Forgets everything."""
         self.conditioning.clear()
         self.recent.clear()
+        self.trusted.clear()
+        self.anchors.clear()
 
     def __iter__(self) -> Iterator[MemoryEntry]:
         yield from self.conditioning.values()

@@ -23,6 +23,10 @@ class MemoryEntry:
     """Object pointer [B, C]."""
     object_score_logits: Tensor
     """Presence logits [B, 1]."""
+    trusted: bool = True
+    """A policy that judges frames lets this one serve as a recent memory."""
+    anchor: bool = False
+    """A policy found that this frame tells the object from a distractor."""
 
     @property
     def nbytes(self) -> int:

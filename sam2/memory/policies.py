@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from sam2.memory.entry import MemoryEntry, MemorySelection
+from sam2.memory.judges import Judge
 
 T = TypeVar("T")
 
@@ -124,6 +125,10 @@ class FifoPolicy:
     def expired(self, memories: Memories, frame_idx: int, frame: int) -> bool:
         """Whether no frame that follows `frame_idx`, in either direction, reads `frame` as a recent one."""
         return abs(frame - frame_idx) > self.horizon()
+
+    def new_judge(self) -> Judge | None:
+        """What follows an object and judges its frames; None where every frame is taken as it comes."""
+        return None
 
     def horizon(self) -> int:
         """How many frames back a frame may read memories that do not condition."""

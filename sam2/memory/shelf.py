@@ -139,3 +139,11 @@ class FrameMarks(MutableMapping[int, bool]):
 
     def clear(self) -> None:
         self._marks.clear()
+
+    def next_yes(self, frame: int, forwards: bool) -> int | None:
+        """The nearest frame before (or after) `frame` that says yes, or None."""
+        if forwards:
+            found = self._marks.find(2, max(frame + 1, 0))
+        else:
+            found = self._marks.rfind(2, 0, max(frame, 0))
+        return found if found >= 0 else None

@@ -62,6 +62,8 @@ class FrameOutput:
     raw_multimasks: Tensor | None = None
     """In training: `low_res_multimasks` as they were before absent objects were blanked, which would stop
     the gradient."""
+    tokens: Tensor | None = None
+    """The decoder's token of every mask offered [B, M, C], or one for all [B, 1, C]."""
     exact_masks: Tensor | None = None
     """Logits [B, 1, S, S] where the masks were given, not predicted."""
 

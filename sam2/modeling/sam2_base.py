@@ -322,10 +322,7 @@ class SAM2Base(nn.Module):
             best_masks = masks[row, best][:, None]
             if tokens.shape[1] > 1:
                 token = tokens[row, best]
-        obj_ptr = self.obj_ptr_proj(token)
-        if self.pred_obj_scores:
-            presence = object_score_logits.sigmoid() if self.soft_no_obj_ptr else present.to(obj_ptr.dtype)
-            obj_ptr = self._pointer_by_presence(obj_ptr, presence)
+        obj_ptr = self._pointer(token, object_score_logits)
         return FrameOutput(
             masks,
             ious,
@@ -333,7 +330,30 @@ class SAM2Base(nn.Module):
             obj_ptr,
             object_score_logits,
             raw_multimasks=raw if self.training else None,
+            tokens=tokens,
         )
+
+    def choose(self, out: FrameOutput, choice: Tensor) -> FrameOutput:
+        """Takes other masks than those with the highest predicted IoU.
+
+        Args:
+            out: of `step`, on a tracked frame.
+            choice: index of the mask of each object, int [B].
+        """
+        assert out.tokens is not None
+        row = torch.arange(len(choice), device=choice.device)
+        token = out.tokens[row, choice] if out.tokens.shape[1] > 1 else out.tokens[:, 0]
+        masks, ious = out.low_res_multimasks[row, choice][:, None], out.ious[row, choice][:, None]
+        obj_ptr = self._pointer(token, out.object_score_logits)
+        return FrameOutput(masks, ious, masks, obj_ptr, out.object_score_logits)
+
+    def _pointer(self, token: Tensor, object_score_logits: Tensor) -> Tensor:
+        obj_ptr = self.obj_ptr_proj(token)
+        if not self.pred_obj_scores:
+            return obj_ptr
+        present = (object_score_logits > 0).to(obj_ptr.dtype)
+        presence = object_score_logits.sigmoid() if self.soft_no_obj_ptr else present
+        return self._pointer_by_presence(obj_ptr, presence)
 
     def _pointer_by_presence(self, obj_ptr: Tensor, presence: Tensor) -> Tensor:
         if not self.use_obj_ptrs_in_encoder:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sam2.memory.entry import MemoryEntry, MemorySelection
+from sam2.memory.judges import Judge, Verdict, as_masks
 from sam2.memory.policies import FifoPolicy
 from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput, enlarge
 from sam2.modeling.sam2_base import SAM2Base
@@ -215,7 +216,8 @@ class TrackingEngine:
         for group in groups.values():
             for start in range(0, len(group), self.max_batch):
                 batch = group[start : start + self.max_batch]
-                self._track_batch(session, frame_idx, [t for t, _ in batch], [s for _, s in batch])
+                judges = [self._judge(policy, track, frame_idx, reverse) for track, _ in batch]
+                self._track_batch(session, frame_idx, [t for t, _ in batch], [s for _, s in batch], judges)
         for track in session.tracks.values():
             track.tracked[frame_idx] = reverse
 
@@ -241,9 +243,14 @@ class TrackingEngine:
         frame_idx: int,
         tracks: Sequence[ObjectTrack],
         selections: Sequence[MemorySelection],
+        judges: Sequence[Judge | None],
     ) -> None:
         features = self.features(session, frame_idx)
         out = self.model.step(features, selections)
+        verdicts = [self._verdict(judge, out, i, frame_idx) for i, judge in enumerate(judges)]
+        if any(judges):
+            choice = [verdict.choice for verdict in verdicts]
+            out = self.model.choose(out, torch.tensor(choice, device=out.ious.device))
         memory = None
         if self.model.num_maskmem > 0:
             memory = self.model.encode_memory(
@@ -261,9 +268,28 @@ class TrackingEngine:
                     None if memory is None else memory[i : i + 1].clone(),
                     out.obj_ptr[i : i + 1].to(session.storage_device, copy=True),
                     mask.object_score_logits,
+                    verdicts[i].trusted,
+                    verdicts[i].anchor,
                 )
             )
             track.found[frame_idx] = mask
+
+    def _judge(self, policy: FifoPolicy, track: ObjectTrack, frame_idx: int, reverse: bool) -> Judge | None:
+        before = frame_idx + 1 if reverse else frame_idx - 1
+        if track.judge is None or track.judged != before:
+            track.judge = policy.new_judge()
+            shown = track.found.get(before) if track.judge is not None else None
+            if track.judge is not None and shown is not None:
+                track.judge.observe(before, as_masks(shown.logits[0])[0])
+        track.judged = frame_idx
+        return track.judge
+
+    @staticmethod
+    def _verdict(judge: Judge | None, out: FrameOutput, i: int, frame_idx: int) -> Verdict:
+        if judge is None:
+            return Verdict(0)
+        masks = as_masks(out.low_res_multimasks[i])
+        return judge.judge(frame_idx, masks, out.ious[i].tolist(), float(out.object_score_logits[i]))
 
     def _shown(self, out: FrameOutput, i: int, device: torch.device) -> ObjectMask:
         """Object `i` of a step's output as it is stored: a copy, with its holes filled."""

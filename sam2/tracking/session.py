@@ -6,7 +6,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 import sam2.utils.misc as misc
 from sam2.memory.archive import Archive, HistoryLostError, StorageOptions
 from sam2.memory.policies import FifoPolicy
+from sam2.memory.trust import policy_from_json, policy_to_json
 from sam2.preprocess import LazyFrames
 from sam2.tracking import saving
 from sam2.tracking.features import FeatureCache
@@ -212,7 +213,7 @@ class VideoSession(PublishedState):
             "size": [self.video_height, self.video_width],
             "endless": self.endless,
             "offload": [self.offload_video_to_cpu, self.offload_state_to_cpu],
-            "policy": None if self.policy is None else asdict(self.policy),
+            "policy": None if self.policy is None else policy_to_json(self.policy),
             "objects": objects,
         }
 
@@ -263,7 +264,7 @@ class VideoSession(PublishedState):
                 offload_state_to_cpu=offload_state,
                 source=source,
                 endless=known["endless"],
-                policy=None if known["policy"] is None else FifoPolicy(**known["policy"]),
+                policy=None if known["policy"] is None else policy_from_json(known["policy"]),
                 storage=storage,
             )
             for number, part in enumerate(known["objects"]):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sam2.memory.archive import Archive
 from sam2.memory.bank import MemoryBank
+from sam2.memory.judges import Judge
 from sam2.memory.shelf import FrameMarks, Shelf
 
 
@@ -62,6 +63,10 @@ class ObjectTrack:
     bank: MemoryBank = field(default_factory=MemoryBank)
     tracked: FrameMarks = field(default_factory=FrameMarks)
     """Frames that a propagation reached, and whether it ran backwards."""
+    judge: Judge | None = None
+    """Follows the object where the policy judges frames; made anew where tracking starts."""
+    judged: int | None = None
+    """The last frame that `judge` saw."""
     dropped: FrameMarks = field(default_factory=FrameMarks)
     """Frames whose mask and memory were dropped to save space."""
 

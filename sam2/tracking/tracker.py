@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from sam2.memory.archive import StorageOptions
-from sam2.memory.policies import FifoPolicy
+from sam2.memory import FifoPolicy, StorageOptions, make_policy
 from sam2.preprocess import LazyFrames
 from sam2.tracking.engine import TrackingEngine
 from sam2.tracking.features import FeatureBudget, FeatureCache
@@ -38,6 +37,7 @@ class StreamingTracker:
         keep_frames: how many of the newest frames can be prompted.
         storage: where masks and memories of past frames go; dropped by default.
         feature_budget: where encoded frames are kept; by default the newest on the device only.
+        policy: which memories a frame reads: "fifo", "stride", "motion", "distractor", or a policy.
         session: a stream's session to go on with (`VideoSession.load`); its own options stay.
     """
 
@@ -50,6 +50,7 @@ class StreamingTracker:
         keep_frames: int = 1,
         storage: StorageOptions | None = None,
         feature_budget: FeatureBudget | None = None,
+        policy: str | FifoPolicy = "fifo",
         session: VideoSession | None = None,
     ) -> None:
         self.engine = engine
@@ -64,9 +65,9 @@ class StreamingTracker:
             session.images = frames
             self.session = session
             return
-        policy: FifoPolicy = model.memory_policy
+        chosen = make_policy(policy, model.memory_policy)
         if max_cond_frames is None:
-            max_cond_frames = STREAM_COND_FRAMES if policy.max_cond_frames == -1 else policy.max_cond_frames
+            max_cond_frames = STREAM_COND_FRAMES if chosen.max_cond_frames == -1 else chosen.max_cond_frames
         self.session = VideoSession(
             images=frames,
             video_height=0,
@@ -76,7 +77,7 @@ class StreamingTracker:
             endless=True,
             features=FeatureCache(feature_budget or FeatureBudget(keep_frames, host_bytes=0)),
             storage=storage or StorageOptions(history="none"),
-            policy=replace(policy, max_cond_frames=max_cond_frames),
+            policy=replace(chosen, max_cond_frames=max_cond_frames),
         )
 
     @property
