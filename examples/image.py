@@ -19,7 +19,7 @@ MEDIA = Path(__file__).parent / "media"
 
 
 def main() -> None:
-    path, x, y = sys.argv[1:] if len(sys.argv) == 4 else (MEDIA / "coffee.jpg", 150, 280)
+    path, x, y = sys.argv[1:] if len(sys.argv) == 4 else (MEDIA / "chelsea.jpg", 169, 114)
     click = np.array([[float(x), float(y)]])
 
     predictor = SAM2ImagePredictor(build_sam2())  # the packaged model, on the best device there is
