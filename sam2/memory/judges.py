@@ -36,7 +36,7 @@ class Judge(Protocol):
     """Follows one object in one direction, frame by frame, without a gap."""
 
     def observe(self, frame_idx: int, mask: Tensor) -> None:
-        """Takes the mask bool [h, w] that a person was shown on the frame before the first."""
+        """Takes the mask bool [h, w] that a person was shown on a frame before the first to be judged."""
 
     def judge(self, frame_idx: int, masks: Tensor, ious: list[float], presence: float) -> Verdict:
         """Masks bool [M, h, w], predicted IoUs [M] and the presence logit of the next frame."""
@@ -112,6 +112,8 @@ class MotionJudge:
         self._seen = 0
 
     def observe(self, frame_idx: int, mask: Tensor) -> None:
+        if self._filter is not None:
+            self._filter.predict()
         self._see(box_of(mask))
 
     def judge(self, frame_idx: int, masks: Tensor, ious: list[float], presence: float) -> Verdict:
