@@ -38,7 +38,7 @@ def weights_of(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def small_predictor() -> SAM2VideoPredictor:
-    model = build_sam2_video_predictor("mini", None, device="cpu", hydra_overrides_extra=OVERRIDES)
+    model = build_sam2_video_predictor("sam2.1_hiera_t", None, device="cpu", hydra_overrides_extra=OVERRIDES)
     model.load_state_dict({k: weights_of(k, tuple(v.shape)) for k, v in model.state_dict().items()})
     return model
 
