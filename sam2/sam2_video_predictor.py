@@ -14,6 +14,7 @@ from sam2.modeling.outputs import FrameFeatures
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.tracking.engine import FrameResult, TrackingEngine
 from sam2.tracking.features import FeatureBudget, FeatureCache
+from sam2.tracking.passes import Direction, FusedResult, first_prompted, fuse, planned, track_run
 from sam2.tracking.prompting import ObjectPrompt
 from sam2.tracking.session import NothingToTrackError, VideoSession, VideoSource
 from sam2.tracking.tracker import StreamingTracker
@@ -276,27 +277,41 @@ class SAM2VideoPredictor(SAM2Base):
         start_frame_idx: int | None = None,
         max_frame_num_to_track: int | None = None,
         reverse: bool = False,
+        *,
+        direction: Direction | None = None,
+        settled_frames: int = 0,
+        settled_iou: float = 1.0,
     ) -> Iterator[FrameResult]:
-        """`propagate_in_video` with predicted IoU and presence beside the masks."""
+        """`propagate_in_video` with predicted IoU and presence beside the masks.
+
+        Args:
+            direction: "forward", "backward", or "both": from the first frame to the end, then back.
+            settled_frames: after a correction: stop a run after so many frames in a row whose masks are
+                what they were before it; 0 to go on to the end.
+            settled_iou: how equal masks must be for that.
+        """
         self.propagate_in_video_preflight(session)
         if start_frame_idx is None:
-            start_frame_idx = max(0, min(min(t.bank.conditioning) for t in session.tracks.values()))
+            start_frame_idx = first_prompted(session)
         session.check_frame(start_frame_idx)
-        session.check_history(start_frame_idx, self.engine.policy(session).horizon(), reverse)
-        limit = session.num_frames if max_frame_num_to_track is None else max_frame_num_to_track
-        if limit < 0:
-            raise ValueError(f"max_frame_num_to_track is {limit}: it must be 0 or more, or None for all")
-        if reverse:
-            frames = (
-                range(start_frame_idx, max(start_frame_idx - limit, 0) - 1, -1)
-                if start_frame_idx
-                else range(0)
-            )
-        else:
-            frames = range(start_frame_idx, min(start_frame_idx + limit, session.num_frames - 1) + 1)
         engine = self.engine
-        for frame_idx in tqdm(frames, desc="propagate in video", disable=None):
-            yield engine.track_frame(session, frame_idx, reverse)
+        runs = planned(
+            session.num_frames,
+            start_frame_idx,
+            max_frame_num_to_track,
+            direction or ("backward" if reverse else "forward"),
+        )
+        for frames, backwards in runs:
+            session.check_history(start_frame_idx, engine.policy(session).horizon(), backwards)
+            results = track_run(engine, session, frames, backwards, settled_frames, settled_iou)
+            yield from tqdm(results, desc="propagate in video", total=len(frames), disable=None)
+
+    @torch.inference_mode()
+    def propagate_fused(self, session: VideoSession) -> Iterator[FusedResult]:
+        """Tracks both ways and blends the passes between prompted frames; see `sam2.tracking.passes.fuse`."""
+        self.propagate_in_video_preflight(session)
+        session.check_history(first_prompted(session), self.engine.policy(session).horizon(), False)
+        yield from fuse(self.engine, session)
 
     # ------------------------------------------------------------------ published names
 

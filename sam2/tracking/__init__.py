@@ -2,6 +2,7 @@
 
 from sam2.tracking.engine import TrackingEngine
 from sam2.tracking.features import FeatureBudget, FeatureCache
+from sam2.tracking.passes import FusedResult, Suggestion, look_next
 from sam2.tracking.prompting import ObjectPrompt
 from sam2.tracking.results import FrameResult
 from sam2.tracking.saving import SessionFileError
@@ -14,12 +15,15 @@ __all__ = [
     "FeatureCache",
     "FrameGoneError",
     "FrameResult",
+    "FusedResult",
     "NothingToTrackError",
     "ObjectMask",
     "ObjectPrompt",
     "ObjectTrack",
     "SessionFileError",
     "StreamingTracker",
+    "Suggestion",
     "TrackingEngine",
     "VideoSession",
+    "look_next",
 ]
