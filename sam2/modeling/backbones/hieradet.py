@@ -13,6 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2.modeling.layers import MLP, DropPath
+from sam2.ops.linear import fusable, linear
+
+WINDOW_TOKENS = 2048
+"""Tokens that go through the first blocks at a time on a CPU, so that they stay in its cache."""
 
 
 def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, int]]:
@@ -77,13 +81,13 @@ class MultiScaleAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, dim] -> [B, H', W', dim_out]."""
         batch, height, width, _ = x.shape
-        q, k, v = self.qkv(x).view(batch, height * width, 3, self.num_heads, -1).unbind(2)
+        q, k, v = linear(self.qkv, x).view(batch, height * width, 3, self.num_heads, -1).unbind(2)
         if self.q_pool is not None:
             q = pool_positions(q.reshape(batch, height, width, -1), self.q_pool)
             height, width = q.shape[1:3]
             q = q.reshape(batch, height * width, self.num_heads, -1)
         out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        return self.proj(out.transpose(1, 2).reshape(batch, height, width, -1))
+        return linear(self.proj, out.transpose(1, 2).reshape(batch, height, width, -1))
 
 
 class MultiScaleBlock(nn.Module):
@@ -118,12 +122,12 @@ class MultiScaleBlock(nn.Module):
         if dim != dim_out:
             self.proj = nn.Linear(dim, dim_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, H, W, dim] -> [B, H', W', dim_out]."""
+    def forward(self, x: Tensor, whole: bool = False) -> Tensor:
+        """[B, H, W, dim] -> [B, H', W', dim_out]; `whole`: `x` is itself one window."""
         normed = self.norm1(x)
-        shortcut = pool_positions(self.proj(normed), self.pool) if self.dim != self.dim_out else x
+        shortcut = pool_positions(linear(self.proj, normed), self.pool) if self.dim != self.dim_out else x
         hw = (shortcut.shape[1], shortcut.shape[2])
-        window = self.window_size
+        window = 0 if whole else self.window_size
         if window:
             y, _ = window_partition(normed, window)
             y = self.attn(y)
@@ -134,7 +138,9 @@ class MultiScaleBlock(nn.Module):
         else:
             y = self.attn(normed)
         x = shortcut + self.drop_path(y)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        first, second = self.mlp.layers
+        y = linear(second, linear(first, self.norm2(x), self.mlp.act))
+        return x + self.drop_path(y)
 
 
 class Hiera(nn.Module):
@@ -221,12 +227,53 @@ class Hiera(nn.Module):
         tiled = window.tile(1, 1, rows, cols)[..., :height, :width]
         return (spread + tiled).permute(0, 2, 3, 1)
 
+    def _blocks_in_windows(self, height: int, width: int) -> int:
+        """How many of the first blocks never leave the windows of the first: 0 where these do not tile."""
+        side = self.window_spec[0]
+        if height % side or width % side:
+            return 0
+        for i, block in enumerate(self.blocks):
+            if not isinstance(block, MultiScaleBlock) or block.window_size != side:
+                return i
+            if block.q_stride:
+                side //= block.q_stride[0]
+        return len(self.blocks)
+
+    def _through_windows(self, x: Tensor, blocks: int) -> tuple[Tensor, dict[int, Tensor]]:
+        """The first blocks, window by window: windows are cut once, and a few at a time stay in the cache.
+
+        Returns `x` [B, H, W, C] after the last of these blocks, and after each that ends a stage.
+        """
+        side = self.window_spec[0]
+        rows, cols = x.shape[1] // side, x.shape[2] // side
+        windows, _ = window_partition(x, side)
+        at_a_time = max(1, WINDOW_TOKENS // side**2) if fusable(x) else len(windows)
+        kept = [i for i in range(blocks) if i in self.stage_ends or i == blocks - 1]
+        parts: dict[int, list[Tensor]] = {i: [] for i in kept}
+        for part in windows.split(at_a_time):
+            for i, block in enumerate(self.blocks[:blocks]):
+                part = block(part, whole=True)
+                if i in parts:
+                    parts[i].append(part)
+        maps = {}
+        for i, pieces in parts.items():
+            joined = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+            side = joined.shape[1]
+            hw = (rows * side, cols * side)
+            maps[i] = window_unpartition(joined, side, hw, hw)
+        return maps[blocks - 1], {i: maps[i] for i in kept if i in self.stage_ends}
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """Picture [B, 3, H, W] -> features of each stage, finest first, [B, C, H / s, W / s]."""
         x = self.patch_embed(x)
         x = x + self.position_embedding(x.shape[1], x.shape[2])
         outputs = []
-        for i, block in enumerate(self.blocks):
+        done = 0 if self.training else self._blocks_in_windows(x.shape[1], x.shape[2])
+        if done:
+            x, ends = self._through_windows(x, done)
+            if self.return_interm_layers:
+                outputs = [ends[i].permute(0, 3, 1, 2) for i in ends]
+        for i, block in enumerate(self.blocks[done:], start=done):
             x = block(x)
             if i == self.stage_ends[-1] or (i in self.stage_ends and self.return_interm_layers):
                 outputs.append(x.permute(0, 3, 1, 2))

@@ -1,0 +1,80 @@
+"""Linear layers with what follows them in one kernel, on a CPU and without gradients.
+
+oneDNN adds the bias and applies the activation while a tile of the product is still in the cache; PyTorch's
+own linear layer writes the product to memory, copies the bias under it and reads it again for each of these.
+The plain layer is the twin: it serves training, other devices and precisions, compilers and exporters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Activation = Callable[[Tensor], Tensor]
+
+_VECTOR_UNITS = ("AVX2", "AVX512")
+_LEAST_ROWS = 32
+"""Below this, arranging the weight for oneDNN costs more than the product gains."""
+
+
+def fusable(x: Tensor) -> bool:
+    """Whether oneDNN's fused kernels may serve `x`: float32 on an x86 CPU, no gradients, nobody tracing."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_grad_enabled()
+        and bool(torch.backends.mkldnn.enabled)
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.cpu.get_cpu_capability() in _VECTOR_UNITS
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and type(x) is Tensor
+    )
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """A linear layer as PyTorch makes it: not a subclass with a forward of its own, and without hooks."""
+    return (
+        type(layer) is nn.Linear
+        and layer.weight.dtype == torch.float32
+        and not layer._forward_hooks
+        and not layer._forward_pre_hooks
+    )
+
+
+def _fused_activation(activation: Activation | None) -> tuple[str, str] | None:
+    """The kernel's name for an activation and its algorithm; None where it has none."""
+    if activation is None:
+        return "none", ""
+    if activation is F.relu or type(activation) is nn.ReLU:
+        return "relu", ""
+    if activation is F.gelu:
+        return "gelu", "none"
+    if type(activation) is nn.GELU:
+        return "gelu", activation.approximate
+    return None
+
+
+def _many_rows(x: Tensor) -> bool:
+    return x.numel() >= _LEAST_ROWS * x.shape[-1]
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x` [..., K] times the transpose of `weight` [N, K], plus `bias` [N]: [..., N]."""
+    if fusable(x) and _many_rows(x):
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return F.linear(x, weight, bias)
+
+
+def linear(layer: nn.Module, x: Tensor, activation: Activation | None = None) -> Tensor:
+    """`activation(layer(x))` for a linear `layer` and `x` [..., K]: [..., N]."""
+    kernel = _fused_activation(activation)
+    if kernel is not None and fusable(x) and _many_rows(x) and is_plain(layer):
+        name, algorithm = kernel
+        return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
+    y = layer(x)
+    return y if activation is None else activation(y)
