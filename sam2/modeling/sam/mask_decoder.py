@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sam2.modeling.layers import MLP, LayerNorm2d
+from sam2.modeling.sam import cpu_decoder
 
 
 class MaskDecoder(nn.Module):
@@ -160,18 +161,30 @@ class MaskDecoder(nn.Module):
                 f"{image_embeddings.shape[0]} image embeddings for {batch} prompts: "
                 "give one for each prompt, or one with repeat_image=True"
             )
-        src = image_embeddings + dense_prompt_embeddings
-        height, width = src.shape[-2:]
-        hidden, src = self.transformer(src, image_pe.expand(src.shape[0], -1, -1, -1), tokens)
+        if self.use_high_res_features and high_res_features is None:
+            raise ValueError(
+                "this decoder was built with use_high_res_features: high_res_features must be given"
+            )
+        high_res = high_res_features if self.use_high_res_features else None
         first = 1 if self.pred_obj_scores else 0
+        if cpu_decoder.suits(self, image_embeddings, tokens.shape[1]):
+            shared = repeat_image and dense_prompt_embeddings.stride(0) == 0
+            dense = dense_prompt_embeddings[:1] if shared else dense_prompt_embeddings
+            masks, hidden = cpu_decoder.predict_masks(
+                self, image_embeddings + dense, image_pe, tokens, high_res
+            )
+            mask_tokens = hidden[:, first + 1 : first + 1 + self.num_mask_tokens]
+        else:
+            src = image_embeddings + dense_prompt_embeddings
+            height, width = src.shape[-2:]
+            hidden, src = self.transformer(src, image_pe.expand(src.shape[0], -1, -1, -1), tokens)
+            mask_tokens = hidden[:, first + 1 : first + 1 + self.num_mask_tokens]
+            upscaled = self._upscale(src.transpose(1, 2).unflatten(-1, (height, width)), high_res)
+            hyper = torch.stack(
+                [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
+            )
+            masks = (hyper @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[-2:])
         iou_token = hidden[:, first]
-        mask_tokens = hidden[:, first + 1 : first + 1 + self.num_mask_tokens]
-
-        upscaled = self._upscale(src.transpose(1, 2).unflatten(-1, (height, width)), high_res_features)
-        hyper = torch.stack(
-            [mlp(mask_tokens[:, i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
-        )
-        masks = (hyper @ upscaled.flatten(2)).unflatten(-1, upscaled.shape[-2:])
         iou_pred = self.iou_prediction_head(iou_token)
         if self.pred_obj_scores:
             object_score_logits = self.pred_obj_score_head(hidden[:, 0])
@@ -181,12 +194,8 @@ class MaskDecoder(nn.Module):
 
     def _upscale(self, src: Tensor, high_res_features: list[Tensor] | None) -> Tensor:
         """[B, C, H, W] to [B, C / 8, 4 H, 4 W]."""
-        if not self.use_high_res_features:
-            return self.output_upscaling(src)
         if high_res_features is None:
-            raise ValueError(
-                "this decoder was built with use_high_res_features: high_res_features must be given"
-            )
+            return self.output_upscaling(src)
         feat_s0, feat_s1 = high_res_features
         up1, norm1, act1, up2, act2 = self.output_upscaling
         x = act1(norm1(up1(src) + feat_s1))
