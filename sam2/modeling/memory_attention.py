@@ -65,13 +65,14 @@ class MemoryAttentionLayer(nn.Module):
         pos: Tensor | None,
         query_pos: Tensor | None,
         num_k_exclude_rope: int,
+        pool_keys: bool = False,
     ) -> Tensor:
         """The frame with an object's memory, then the MLP."""
         x = self.norm2(tgt)
         q = x + query_pos if self.pos_enc_at_cross_attn_queries and query_pos is not None else x
         k = memory + pos if self.pos_enc_at_cross_attn_keys and pos is not None else memory
         if isinstance(self.cross_attn_image, RoPEAttention):
-            read = self.cross_attn_image(q, k, memory, num_k_exclude_rope=num_k_exclude_rope)
+            read = self.cross_attn_image(q, k, memory, num_k_exclude_rope, pool_keys)
         else:
             read = self.cross_attn_image(q, k, memory)
         tgt = tgt + self.dropout2(read)
@@ -125,6 +126,7 @@ class MemoryAttention(nn.Module):
         curr_pos: Tensor | list[Tensor] | None = None,
         memory_pos: Tensor | None = None,
         num_obj_ptr_tokens: int = 0,
+        memory_pooling: bool = False,
     ) -> Tensor:
         """Conditions the frame on each object's memory.
 
@@ -134,6 +136,7 @@ class MemoryAttention(nn.Module):
             memory: [M, B, K], the object-pointer tokens last.
             curr_pos, memory_pos: encodings of the same shapes.
             num_obj_ptr_tokens: how many of the M tokens are object pointers.
+            memory_pooling: read spatial memories in means of 2 x 2 cells; see `RoPEAttention`.
 
         Returns:
             [N, B, C].
@@ -153,5 +156,7 @@ class MemoryAttention(nn.Module):
             output = layer.attend_self(output, query_pos)
             if output.shape[0] != memory.shape[0]:
                 output = output.expand(memory.shape[0], -1, -1)
-            output = layer.attend_memory(output, memory, memory_pos, query_pos, num_obj_ptr_tokens)
+            output = layer.attend_memory(
+                output, memory, memory_pos, query_pos, num_obj_ptr_tokens, memory_pooling
+            )
         return self.norm(output).transpose(0, 1)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from sam2.ops.linear import fusable
+
 
 class TableCache:
     """A few tables, made on first use and shared by later calls of the same key.
@@ -145,6 +147,9 @@ def axial_rotation(dim: int, width: int, height: int, theta: float, device: torc
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turns neighbouring channel pairs of `x` [..., N, D] by `rotation` [N, D / 2, 2], in float32."""
+    if fusable(x):
+        turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.view_as_complex(rotation)
+        return torch.view_as_real(turned).flatten(-2)
     pairs = x.float().unflatten(-1, (-1, 2))
     a, b = pairs.unbind(-1)
     cos, sin = rotation.unbind(-1)

@@ -64,6 +64,8 @@ class SAM2Base(nn.Module):
         sam_mask_decoder_extra_args: further options of `MaskDecoder`.
         sam_mlp_dim: inner width of the mask decoder's transformer.
         compile_image_encoder: published name; read by the builders.
+        memory_pooling: read spatial memories in means of 2 x 2 cells: a quarter of the work of reading them,
+            and slightly other masks (`bench/results/cpu.md`). May be switched between frames.
     """
 
     def __init__(
@@ -104,11 +106,16 @@ class SAM2Base(nn.Module):
         sam_mask_decoder_extra_args: dict[str, Any] | None = None,
         sam_mlp_dim: int = 2048,
         compile_image_encoder: bool = False,
+        memory_pooling: bool = False,
     ) -> None:
         super().__init__()
         if image_size <= 0 or image_size % backbone_stride:
             raise ValueError(
                 f"image_size is {image_size}: it must be a positive multiple of {backbone_stride}"
+            )
+        if memory_pooling and image_size // backbone_stride % 2:
+            raise ValueError(
+                f"memory_pooling needs an image_size that {2 * backbone_stride} divides, got {image_size}"
             )
         if not directly_add_no_mem_embed:
             raise ValueError(
@@ -157,6 +164,7 @@ class SAM2Base(nn.Module):
         self.use_mlp_for_obj_ptr_proj = use_mlp_for_obj_ptr_proj
         self.sam_mask_decoder_extra_args = dict(sam_mask_decoder_extra_args or {})
         self.compile_image_encoder = compile_image_encoder
+        self.memory_pooling = memory_pooling
 
         width = self.hidden_dim
         self.maskmem_tpos_enc = _embedding(num_maskmem, 1, 1, self.mem_dim)
@@ -268,6 +276,7 @@ class SAM2Base(nn.Module):
             memory=tokens.memory,
             memory_pos=tokens.pos,
             num_obj_ptr_tokens=tokens.num_pointer_tokens,
+            memory_pooling=self.memory_pooling,
         )
         return conditioned_TBC.permute(1, 2, 0).unflatten(-1, embedding.shape[-2:])
 

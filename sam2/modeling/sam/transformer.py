@@ -13,6 +13,17 @@ from torch import Tensor, nn
 
 from sam2.modeling.layers import MLP
 from sam2.modeling.position_encoding import TableCache, axial_rotation, rotate
+from sam2.ops.attention import read_memory
+from sam2.ops.linear import fusable, is_plain
+
+
+def pool_grids(x: Tensor, placed: int, side: int) -> Tensor:
+    """Means of 2 x 2 neighbours; the first `placed` tokens of `x` [..., M, D] are grids of side `side`."""
+    assert side % 2 == 0
+    assert placed % side**2 == 0
+    half = side // 2
+    pooled = x[..., :placed, :].unflatten(-2, (-1, half, 2, half, 2)).mean(dim=(-4, -2)).flatten(-4, -2)
+    return torch.cat((pooled, x[..., placed:, :]), dim=-2)
 
 
 class Attention(nn.Module):
@@ -50,15 +61,18 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def _attend(self, q_BGND: Tensor, k_BGMD: Tensor, v_BGMD: Tensor) -> Tensor:
+    def _attend(self, q_BGND: Tensor, k_BGMD: Tensor, v_BGMD: Tensor, bias_M: Tensor | None = None) -> Tensor:
         dropout = self.dropout_p if self.training else 0.0
-        out = F.scaled_dot_product_attention(q_BGND, k_BGMD, v_BGMD, dropout_p=dropout)
+        bias = None if bias_M is None else bias_M.expand(q_BGND.shape[-2], -1)
+        out = F.scaled_dot_product_attention(q_BGND, k_BGMD, v_BGMD, attn_mask=bias, dropout_p=dropout)
         return self.out_proj(out.transpose(1, 2).flatten(-2))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [B, N, C], k and v [B, M, kv_in_dim] -> [B, N, C]."""
         return self._attend(
-            self._split(self.q_proj(q)), self._split(self.k_proj(k)), self._split(self.v_proj(v))
+            self._split(self.q_proj(q)),
+            self._split(self.k_proj(k)),
+            self._split(self.v_proj(v)),
         )
 
 
@@ -104,16 +118,51 @@ class RoPEAttention(Attention):
             )
         return rotate(k_BGMD.unflatten(-2, (-1, grid)), rotation).flatten(-3, -2)
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, num_k_exclude_rope: int = 0) -> Tensor:
-        """As `Attention`; the last `num_k_exclude_rope` keys (object pointers) are not rotated."""
+    def forward(
+        self, q: Tensor, k: Tensor, v: Tensor, num_k_exclude_rope: int = 0, pool_keys: bool = False
+    ) -> Tensor:
+        """As `Attention`; the last `num_k_exclude_rope` keys (object pointers) are not rotated.
+
+        With `pool_keys`, four neighbouring keys of a grid act as one: their mean, with four times the weight,
+        reads the mean of their values. That is exact where the four are equal.
+        """
         q = self._split(self.q_proj(q))
         k = self._split(self.k_proj(k))
-        v = self._split(self.v_proj(v))
         rotation = self.rotation(q.shape[-2], q.device)
         placed = k.shape[-2] - num_k_exclude_rope
         k_placed = self._rotate_keys(k[..., :placed, :], rotation) if placed else k[..., :0, :]
         k = torch.cat((k_placed, k[..., placed:, :]), dim=-2) if num_k_exclude_rope else k_placed
-        return self._attend(rotate(q, rotation), k, v)
+        q = rotate(q, rotation)
+        bias_M = None
+        if pool_keys:
+            side = math.isqrt(rotation.shape[0])
+            k = pool_grids(k, placed, side)
+            v = pool_grids(v, placed, side)
+            bias_M = k.new_zeros(k.shape[-2])
+            bias_M[: placed // 4] = math.log(4)
+        if self._reads_before_projecting(q):
+            return self._read_then_project(q, k, v, bias_M)
+        return self._attend(q, k, self._split(self.v_proj(v)), bias_M)
+
+    def _reads_before_projecting(self, q_BGND: Tensor) -> bool:
+        """Whether values narrower than a head are projected after they were read; see `read_memory`."""
+        dropout = self.dropout_p if self.training else 0.0
+        return (
+            self.kv_in_dim < q_BGND.shape[-1] and dropout == 0.0 and fusable(q_BGND) and is_plain(self.v_proj)
+        )
+
+    def _read_then_project(
+        self, q_BGND: Tensor, k_BGMD: Tensor, v_BMK: Tensor, bias_M: Tensor | None
+    ) -> Tensor:
+        read = torch.stack(
+            [
+                torch.stack([read_memory(q_ND, k_MD, v_MK, bias_M) for q_ND, k_MD in zip(q_GND, k_GMD)])
+                for q_GND, k_GMD, v_MK in zip(q_BGND, k_BGMD, v_BMK)
+            ]
+        )
+        weight_GKD = self.v_proj.weight.unflatten(0, (self.num_heads, -1)).transpose(1, 2)
+        out = read @ weight_GKD + self.v_proj.bias.unflatten(0, (self.num_heads, 1, -1))
+        return self.out_proj(out.transpose(1, 2).flatten(-2))
 
 
 class TwoWayAttentionBlock(nn.Module):
