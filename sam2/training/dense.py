@@ -143,7 +143,8 @@ def start_weights(model: SAM2Base) -> None:
 
     Glorot's draw everywhere; sine tables for the trunk's positions; in the mask decoder small token
     embeddings and norms, and equal query and key projections between tokens and image, so that at
-    the very start a click's token attends to the place of the click.
+    the very start a click's token attends to the place of the click; and memory attention at the scale of
+    the features it replaces, each place attending first to the same place in memory.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -165,6 +166,16 @@ def start_weights(model: SAM2Base) -> None:
     for layer in decoder.transformer.layers:  # type: ignore[union-attr]
         for norm, size in ((layer.norm1, 0.2), (layer.norm3, 0.4), (layer.norm4, 0.4)):
             norm.weight.fill_(size)
+    memory = model.memory_attention
+    memory.norm.weight.fill_(FEATURE_STD[2])  # type: ignore[union-attr, operator]
+    for layer in memory.layers:  # type: ignore[union-attr]
+        layer.self_attn.out_proj.weight.mul_(0.3)
+        layer.linear2.weight.mul_(0.3)
+        across = layer.cross_attn_image
+        for bias in (across.q_proj.bias, across.k_proj.bias):
+            bias.zero_()
+            for first in (0, across.internal_dim // 2):  # the fastest turning pairs of x, then of y
+                bias[first : first + 12 : 2] = 3.1
     for name, module in decoder.transformer.named_modules():
         if name.endswith(("attn_token_to_image", "attn_image_to_token")):
             module.q_proj.weight.mul_(2.0)  # type: ignore[union-attr, operator]

@@ -11,6 +11,7 @@ import torch
 from sam2.config import instantiate, load_config
 from sam2.data.pool import write_pool
 from sam2.data.recipe import Recipe
+from sam2.modeling.position_encoding import rotate
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.training.dense import (
     FEATURE_STD,
@@ -105,6 +106,16 @@ def test_a_new_models_click_attends_to_its_place(model: SAM2Base) -> None:
         cell = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1).mean(1)[:, 0].argmax(-1)
     wanted = (points[:, 0, 1] // 16) * 8 + points[:, 0, 0] // 16
     assert torch.equal(cell, wanted.long())
+
+
+def test_a_new_models_memory_is_read_at_the_same_place(model: SAM2Base) -> None:
+    attention = model.memory_attention.layers[0].cross_attn_image  # type: ignore[union-attr, index]
+    with torch.no_grad():
+        rotation = attention.rotation(64, torch.device("cpu"))
+        q = rotate(attention.q_proj.bias.expand(1, 1, 64, -1), rotation)
+        k = rotate(attention.k_proj.bias.expand(1, 1, 64, -1), rotation)
+        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)[0, 0]
+    assert torch.equal(weights.argmax(-1), torch.arange(64))
 
 
 def test_spread_masks_are_near_copies(model: SAM2Base) -> None:
