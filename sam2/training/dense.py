@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -120,17 +121,20 @@ def rebalance(model: SAM2Base, head: AffinityHead, maps: list[Tensor]) -> None:
 
     maps: what the model makes of some pictures, to measure on.
     """
-    decoder, neck = model.sam_mask_decoder, model.image_encoder.neck
+    decoder: Any = model.sam_mask_decoder
+    neck: Any = model.image_encoder.neck
     sources = (
         [decoder.conv_s0],
         [decoder.conv_s1],
-        [neck.convs[1].conv, neck.convs[0].conv],  # type: ignore[union-attr, index]
+        [neck.convs[1].conv, neck.convs[0].conv],
     )
     for m, std, convs, lateral in zip(maps, FEATURE_STD, sources, head.lateral, strict=True):
         mean = m.mean((0, 2, 3))
         factor = std / (m - mean[:, None, None]).std()
-        lateral.bias += lateral.weight[:, :, 0, 0] @ mean  # type: ignore[operator, index]
-        lateral.weight /= factor  # type: ignore[operator]
+        assert isinstance(lateral, nn.Conv2d)
+        assert lateral.bias is not None
+        lateral.bias += lateral.weight[:, :, 0, 0] @ mean
+        lateral.weight /= factor
         convs[0].bias -= mean
         for conv in convs:
             conv.weight *= factor
@@ -152,23 +156,25 @@ def start_weights(model: SAM2Base) -> None:
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Conv2d) and module.groups == 1:
             nn.init.kaiming_uniform_(module.weight, a=1.0)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    trunk = model.image_encoder.trunk
-    for table in (trunk.pos_embed, trunk.pos_embed_window):  # type: ignore[union-attr]
-        table.copy_(0.1 * _sine_table(*table.shape[1:]))  # type: ignore[operator, union-attr, misc]
-    decoder, prompts = model.sam_mask_decoder, model.sam_prompt_encoder
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    trunk: Any = model.image_encoder.trunk
+    for table in (trunk.pos_embed, trunk.pos_embed_window):
+        table.copy_(0.1 * _sine_table(*table.shape[1:]))
+    decoder: Any = model.sam_mask_decoder
+    prompts: Any = model.sam_prompt_encoder
     tokens = [decoder.iou_token, decoder.mask_tokens, decoder.obj_score_token]
     for embedding in [*prompts.point_embeddings, prompts.not_a_point_embed, prompts.no_mask_embed, *tokens]:
-        embedding.weight.mul_(0.05)  # type: ignore[union-attr, operator]
-    decoder.pred_obj_score_head.layers[-1].bias.fill_(2.0)  # type: ignore[union-attr, index]
+        embedding.weight.mul_(0.05)
+    decoder.pred_obj_score_head.layers[-1].bias.fill_(2.0)
     for mlp in decoder.output_hypernetworks_mlps:
-        mlp.layers[-1].weight.mul_(0.3)  # type: ignore[union-attr, index]
-    for layer in decoder.transformer.layers:  # type: ignore[union-attr]
+        mlp.layers[-1].weight.mul_(0.3)
+    for layer in decoder.transformer.layers:
         for norm, size in ((layer.norm1, 0.2), (layer.norm3, 0.4), (layer.norm4, 0.4)):
             norm.weight.fill_(size)
-    memory = model.memory_attention
-    memory.norm.weight.fill_(FEATURE_STD[2])  # type: ignore[union-attr, operator]
-    for layer in memory.layers:  # type: ignore[union-attr]
+    memory: Any = model.memory_attention
+    memory.norm.weight.fill_(FEATURE_STD[2])
+    for layer in memory.layers:
         layer.self_attn.out_proj.weight.mul_(0.3)
         layer.linear2.weight.mul_(0.3)
         across = layer.cross_attn_image
@@ -176,10 +182,10 @@ def start_weights(model: SAM2Base) -> None:
             bias.zero_()
             for first in (0, across.internal_dim // 2):  # the fastest turning pairs of x, then of y
                 bias[first : first + 12 : 2] = 3.1
-    for name, module in decoder.transformer.named_modules():
+    for name, attention in decoder.transformer.named_modules():
         if name.endswith(("attn_token_to_image", "attn_image_to_token")):
-            module.q_proj.weight.mul_(2.0)  # type: ignore[union-attr, operator]
-            module.k_proj.weight.copy_(module.q_proj.weight)  # type: ignore[union-attr, operator, arg-type]
+            attention.q_proj.weight.mul_(2.0)
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
 
 
 def _sine_table(channels: int, height: int, width: int) -> Tensor:
@@ -193,7 +199,7 @@ def _sine_table(channels: int, height: int, width: int) -> Tensor:
 @torch.no_grad()
 def spread_masks(model: SAM2Base) -> None:
     """Makes the three masks of an ambiguous prompt near copies of the single mask, once it is learnt."""
-    decoder = model.sam_mask_decoder
+    decoder: Any = model.sam_mask_decoder
     first = decoder.output_hypernetworks_mlps[0]
     tokens = decoder.mask_tokens.weight
     noise = 0.5 * tokens.std()
@@ -206,5 +212,5 @@ def spread_masks(model: SAM2Base) -> None:
             if source.ndim > 1:
                 own.add_(0.2 * source.std() * torch.randn_like(source))
         tokens[i] = tokens[0] + noise * torch.randn_like(tokens[0])
-        iou.weight[i] = iou.weight[0]  # type: ignore[index]
-        iou.bias[i] = iou.bias[0]  # type: ignore[index]
+        iou.weight[i] = iou.weight[0]
+        iou.bias[i] = iou.bias[0]
