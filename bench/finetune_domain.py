@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python bench/finetune_domain.py --out out/cells [--model NAME] [--minutes 8]
 
-Draws 50 labelled pictures to learn from and 20 to judge by. A click stands in the middle of a cell, on its
-dark nucleus, but the whole faint cell is wanted. Scores the model on the 20 (`sam2 eval --protocol clicks`),
+Draws 50 labelled pictures to learn from and 12 to judge by. A click stands in the middle of a cell, on its
+dark nucleus, but the whole faint cell is wanted. Scores the model on the 12 (`sam2 eval --protocol clicks`),
 fine-tunes it on the 50 with the defaults of `sam2 finetune`, scores it again, and prints one JSON line.
 """
 
@@ -24,7 +24,7 @@ from sam2.evaluation.run import EvaluationOptions, evaluate
 from sam2.training.finetune import FinetuneOptions, finetune
 
 SIZE = 384
-LEARN, JUDGE = 50, 20
+LEARN, JUDGE = 50, 12
 
 
 def _noise(rng: np.random.Generator, grain: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
     python -m sam2.training.pretrain_dense sam2/training/recipes/mini.yaml
 
-A phase trains on pools of scenes (`python -m sam2.data.pool`; those missing are written first) and starts
+A phase trains on pools of scenes (`sam2 data make`; those missing are written first) and starts
 from the weights of the one before. Beside the prompts' losses stands a dense one (`sam2.training.dense`), and
 in the prompts' own cross-entropy other objects weigh more than the ground, without which a model from random
 weights answers every prompt with all objects at once. Interrupted, the command goes on where it was.

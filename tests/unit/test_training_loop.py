@@ -220,6 +220,23 @@ def test_corrupt_samples_are_skipped_counted_and_listed(tmp_path: Path) -> None:
         train(options(tmp_path / "many", data=data, pvs={"clicks": 0}))
 
 
+class Bare:
+    """Clips whose masks are empty."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> Clip:
+        clip = toy_clip(index)
+        return Clip(clip.frames, np.zeros_like(clip.masks), clip.object_ids)
+
+
+def test_a_source_of_empty_masks_is_named(tmp_path: Path) -> None:
+    sys.modules["sam2.data.toy"].Bare = Bare  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"'toy.Bare': no clip of 8 tries .*\(no object is visible\)"):
+        train(options(tmp_path, data=[{"source": "toy.Bare"}]))
+
+
 def test_every_clip_comes_once_an_epoch() -> None:
     sys.modules["sam2.data.toy"].Flaky = Flaky  # type: ignore[attr-defined]
     batches = MicroBatches([SourceOptions("toy.Flaky", {"bad": 0}, batch=5, flip=0)], 64, 0, 8)
