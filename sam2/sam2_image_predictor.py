@@ -69,6 +69,8 @@ class SAM2ImagePredictor:
         self._is_image_set = False
         self._is_batch = False
         self._object_scores: Tensor | None = None
+        # what the decoder made of the picture asked last: its features, its index, position encoding, Picture
+        self._prepared: tuple[dict[str, Any], int, Tensor, Any] | None = None
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
@@ -93,6 +95,7 @@ class SAM2ImagePredictor:
         self._is_image_set = False
         self._is_batch = False
         self._object_scores = None
+        self._prepared = None
 
     # ------------------------------------------------------------------ pictures
 
@@ -365,14 +368,31 @@ class SAM2ImagePredictor:
                 points = (torch.cat([corners, points[0]], dim=1), torch.cat([kinds, points[1]], dim=1))
         with self._precision():
             sparse, dense = self.model.sam_prompt_encoder(points=points, boxes=None, masks=mask_input)
+            image_embed = features["image_embed"][img_idx][None]
+            high_res = [level[img_idx][None] for level in features["high_res_feats"]]
+            picture = None
+            if mask_input is None:
+                if (
+                    self._prepared is None
+                    or self._prepared[0] is not features
+                    or self._prepared[1] != img_idx
+                ):
+                    encoding = self.model.sam_prompt_encoder.get_dense_pe()
+                    picture = self.model.sam_mask_decoder.prepare(image_embed, encoding, dense[:1], high_res)
+                    self._prepared = (features, img_idx, encoding, picture)
+                assert self._prepared is not None
+                encoding, picture = self._prepared[2:]
+            else:
+                encoding = self.model.sam_prompt_encoder.get_dense_pe()
             low_res, ious, _, object_scores = self.model.sam_mask_decoder(
-                image_embeddings=features["image_embed"][img_idx][None],
-                image_pe=self.model.sam_prompt_encoder.get_dense_pe(),
+                image_embeddings=image_embed,
+                image_pe=encoding,
                 sparse_prompt_embeddings=sparse,
                 dense_prompt_embeddings=dense.expand(len(sparse), -1, -1, -1),
                 multimask_output=multimask_output,
                 repeat_image=len(sparse) > 1,
-                high_res_features=[level[img_idx][None] for level in features["high_res_feats"]],
+                high_res_features=high_res,
+                picture=picture,
             )
         self._object_scores = object_scores.float().flatten()
         return low_res.float(), ious.float()

@@ -166,3 +166,18 @@ def test_pooling_differs_but_little_for_smooth_memories() -> None:
 def test_memory_pooling_needs_an_even_grid() -> None:
     with pytest.raises(ValueError, match="32 divides, got 336"):
         SAM2Base(nn.Identity(), nn.Identity(), nn.Identity(), image_size=336, memory_pooling=True)
+
+
+def test_a_prepared_picture_saves_work_and_changes_nothing() -> None:
+    torch.manual_seed(0)
+    decoder = MaskDecoder(transformer_dim=64, transformer=TwoWayTransformer(2, 64, 4, 128)).eval()
+    image, encoding = torch.randn(1, 64, 6, 6), torch.randn(1, 64, 6, 6)
+    sparse, dense = torch.randn(2, 3, 64), torch.randn(1, 64, 1, 1).expand(2, -1, 6, 6)
+    assert decoder.prepare(image, encoding, dense[:1], []) is None  # gradients are wanted
+    with torch.no_grad():
+        picture = decoder.prepare(image, encoding, dense[:1], [])
+        if picture is None:
+            pytest.skip("this machine has no fused kernels")
+        once = decoder(image, encoding, sparse, dense, True, True)
+        again = decoder(torch.zeros_like(image), encoding, sparse, dense, True, True, picture=picture)
+    assert all(torch.equal(a, b) for a, b in zip(once, again))

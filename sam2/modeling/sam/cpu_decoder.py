@@ -12,7 +12,7 @@ Shapes: B prompts, T tokens a prompt, C channels, M = H * W picture cells, G hea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -176,44 +176,85 @@ def _raster(masks: Tensor, height: int, width: int) -> Tensor:
     return x.reshape(-1, 4 * height, 4 * width)
 
 
-def predict_masks(
-    decoder: MaskDecoder,
-    src: Tensor,
-    image_pe: Tensor,
-    tokens: Tensor,
-    high_res_features: list[Tensor] | None,
-) -> tuple[Tensor, Tensor]:
-    """All masks of B prompts, and their tokens.
+class Picture(NamedTuple):
+    """What no prompt changes of one picture, or of each of B."""
+
+    cells: Tensor
+    """[n, M, C]"""
+    placed: Tensor
+    """`cells` with their encoding."""
+    encoding: Tensor
+    """[M, C]"""
+    keys: Tensor
+    """Of the first layer's tokens [n, M, G * D]; `values` likewise."""
+    values: Tensor
+    projected: Tensor
+    """The cells' queries in the first layer [n, G, D, M]."""
+    levels: list[list[Tensor]]
+    """Features of strides 4 and 8 in the order of `_cells`, of one or B pictures; [] without them."""
+    size: tuple[int, int]
+    """(H, W)"""
+
+
+def prepare(
+    decoder: MaskDecoder, src: Tensor, image_pe: Tensor, high_res_features: list[Tensor] | None
+) -> Picture:
+    """Of a picture with dense prompts `src` [B, C, H, W], or [1, C, H, W] where all prompts share it.
 
     Args:
-        src: picture with dense prompts [B, C, H, W], or [1, C, H, W] where all prompts share it.
         image_pe: [1, C, H, W].
-        tokens: [B, T, C].
         high_res_features: of strides 4 and 8, batch B or 1; None for a decoder without them.
+    """
+    assert isinstance(decoder.transformer, TwoWayTransformer)
+    first = decoder.transformer.layers[0]
+    assert isinstance(first, TwoWayAttentionBlock)
+    cells = src.flatten(2).transpose(1, 2).contiguous()
+    encoding = image_pe[0].flatten(1).t().contiguous()
+    placed = cells + encoding
+    reader, projection = first.cross_attn_token_to_image, first.cross_attn_image_to_token
+    projected = projection.q_proj(placed).transpose(1, 2).unflatten(1, (projection.num_heads, -1))
+    levels: list[list[Tensor]] = []
+    if high_res_features is not None:
+        levels = [[_cells(m, times) for m in level] for level, times in zip(high_res_features, (2, 1))]
+    return Picture(
+        cells,
+        placed,
+        encoding,
+        reader.k_proj(placed),
+        reader.v_proj(cells),
+        projected.contiguous(),
+        levels,
+        (src.shape[-2], src.shape[-1]),
+    )
+
+
+def predict_masks(decoder: MaskDecoder, picture: Picture, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """All masks of B prompts, whose tokens are [B, T, C], and their tokens.
 
     Returns:
         Mask logits [B, num_mask_tokens, 4 H, 4 W] and tokens [B, T, C].
     """
     transformer = decoder.transformer
     assert isinstance(transformer, TwoWayTransformer)
-    height, width = src.shape[-2:]
+    height, width = picture.size
     batch = len(tokens)
-    pictures = src.flatten(2).transpose(1, 2).contiguous()
-    encoding = image_pe[0].flatten(1).t().contiguous()
+    pictures, placed, projected, encoding = (
+        picture.cells,
+        picture.placed,
+        picture.projected,
+        picture.encoding,
+    )
+    levels = picture.levels
 
     first = transformer.layers[0]
     assert isinstance(first, TwoWayAttentionBlock)
-    placed = pictures + encoding
     queries = first.norm1(first.self_attn(tokens, tokens, tokens))
     reader = first.cross_attn_token_to_image
     at = queries + tokens
     if len(pictures) < batch:
         at = at.flatten(0, 1)[None]
-    read = reader(at, placed, pictures).reshape(queries.shape)
+    read = reader.attend(reader.q_proj(at), picture.keys, picture.values).reshape(queries.shape)
     queries = first.norm2(queries + read)
-    projection = first.cross_attn_image_to_token
-    projected = projection.q_proj(placed).transpose(1, 2).unflatten(1, (projection.num_heads, -1))
-    projected = projected.contiguous()
 
     up1, norm, act1, up2, act2 = decoder.output_upscaling
     assert isinstance(up1, nn.ConvTranspose2d)
@@ -223,14 +264,11 @@ def predict_masks(
     assert up2.bias is not None
     weight1, weight2 = _rows(up1.weight), _rows(up2.weight)
     bias1, bias2 = up1.bias.repeat(4), up2.bias.repeat(4)
-    levels: list[list[Tensor]] = []
-    if high_res_features is not None:
-        levels = [[_cells(m, times) for m in level] for level, times in zip(high_res_features, (2, 1))]
 
     hidden, masks = [], []
     for b in range(batch):
         own = b if len(pictures) > 1 else 0
-        done, picture = _one_prompt(
+        done, cells = _one_prompt(
             transformer, tokens[b], queries[b], pictures[own], placed[own], projected[own], encoding
         )
         hidden.append(done)
@@ -239,8 +277,8 @@ def predict_masks(
             [mlp(done[None, first_mask + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)]
         )
         rows = torch.empty(len(hyper), 16 * height * width)
-        for start in range(0, len(picture), ROWS_AT_A_TIME):
-            x = F.linear(picture[start : start + ROWS_AT_A_TIME], weight1, bias1)
+        for start in range(0, len(cells), ROWS_AT_A_TIME):
+            x = F.linear(cells[start : start + ROWS_AT_A_TIME], weight1, bias1)
             x = x.unflatten(1, (4, -1)).flatten(0, 1)
             if levels:
                 fine = levels[1][b if len(levels[1]) > 1 else 0]

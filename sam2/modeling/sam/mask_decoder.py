@@ -102,6 +102,7 @@ class MaskDecoder(nn.Module):
         multimask_output: bool,
         repeat_image: bool,
         high_res_features: list[Tensor] | None = None,
+        picture: cpu_decoder.Picture | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decodes B prompts.
 
@@ -114,6 +115,7 @@ class MaskDecoder(nn.Module):
             repeat_image: all prompts are of the one picture given.
             high_res_features: features of stride 4 [1 or B, C / 8, 4 H, 4 W] and
                 stride 8 [1 or B, C / 4, 2 H, 2 W].
+            picture: what `prepare` made of the same picture, to save making it again.
 
         Returns:
             Mask logits [B, M, 4 H, 4 W], predicted IoU [B, M], mask tokens [B, M or 1, C],
@@ -126,6 +128,7 @@ class MaskDecoder(nn.Module):
             dense_prompt_embeddings,
             repeat_image,
             high_res_features,
+            picture,
         )
         if multimask_output:
             masks, iou_pred = masks[:, 1:], iou_pred[:, 1:]
@@ -139,6 +142,22 @@ class MaskDecoder(nn.Module):
             mask_tokens = mask_tokens[:, :1]
         return masks, iou_pred, mask_tokens, object_score_logits
 
+    def prepare(
+        self,
+        image_embeddings: Tensor,
+        image_pe: Tensor,
+        dense_prompt_embeddings: Tensor,
+        high_res_features: list[Tensor],
+    ) -> cpu_decoder.Picture | None:
+        """What no prompt changes of one picture, for `forward`; None where the plain layers will run.
+
+        Args: as of `forward`, each of batch 1.
+        """
+        if not cpu_decoder.suits(self, image_embeddings, 0):
+            return None
+        high_res = high_res_features if self.use_high_res_features else None
+        return cpu_decoder.prepare(self, image_embeddings + dense_prompt_embeddings, image_pe, high_res)
+
     def predict_masks(
         self,
         image_embeddings: Tensor,
@@ -147,6 +166,7 @@ class MaskDecoder(nn.Module):
         dense_prompt_embeddings: Tensor,
         repeat_image: bool,
         high_res_features: list[Tensor] | None = None,
+        picture: cpu_decoder.Picture | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """All masks (the single one first) with IoU, mask tokens and presence; shapes as in `forward`."""
         batch = sparse_prompt_embeddings.shape[0]
@@ -168,11 +188,11 @@ class MaskDecoder(nn.Module):
         high_res = high_res_features if self.use_high_res_features else None
         first = 1 if self.pred_obj_scores else 0
         if cpu_decoder.suits(self, image_embeddings, tokens.shape[1]):
-            shared = repeat_image and dense_prompt_embeddings.stride(0) == 0
-            dense = dense_prompt_embeddings[:1] if shared else dense_prompt_embeddings
-            masks, hidden = cpu_decoder.predict_masks(
-                self, image_embeddings + dense, image_pe, tokens, high_res
-            )
+            if picture is None:
+                shared = repeat_image and dense_prompt_embeddings.stride(0) == 0
+                dense = dense_prompt_embeddings[:1] if shared else dense_prompt_embeddings
+                picture = cpu_decoder.prepare(self, image_embeddings + dense, image_pe, high_res)
+            masks, hidden = cpu_decoder.predict_masks(self, picture, tokens)
             mask_tokens = hidden[:, first + 1 : first + 1 + self.num_mask_tokens]
         else:
             src = image_embeddings + dense_prompt_embeddings

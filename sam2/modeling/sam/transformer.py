@@ -69,11 +69,11 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [B, N, C], k and v [B, M, kv_in_dim] -> [B, N, C]."""
-        return self._attend(
-            self._split(self.q_proj(q)),
-            self._split(self.k_proj(k)),
-            self._split(self.v_proj(v)),
-        )
+        return self.attend(self.q_proj(q), self.k_proj(k), self.v_proj(v))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """`forward` of projected q [B, N, G * D], k and v [B, M, G * D]."""
+        return self._attend(self._split(q), self._split(k), self._split(v))
 
 
 class RoPEAttention(Attention):
