@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,17 @@ def followed(predictor: Any, clip: Clip) -> list[float]:
     return [object_jf(found[:, n], clip.masks[:, n]).jf for n in range(2)]
 
 
+@pytest.fixture
+def _one_thread() -> Iterator[None]:
+    # the model is too small to gain from more, and the course of a run then does not depend on the machine
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_one_thread")
 def test_two_clips_are_learnt_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy_data()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
