@@ -21,6 +21,8 @@ from sam2.cli import data as data_verb
 from sam2.cli import evaluate as eval_verb
 from tests.unit.training_helpers import TINY
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(autouse=True)
 def _no_tensorboard(monkeypatch):

@@ -29,6 +29,8 @@ from sam2.masks.png import write_binary_png
 from sam2.masks.rle import encode_compressed
 from sam2.video import open_video
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Rings:
     """A tool that finds the object's box at first and one tenth more of it with each click."""

@@ -22,6 +22,8 @@ from sam2.training.pvs import Batch
 from sam2.training.run import build_model
 from sam2.training.score import held_out_score
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def made(root: Path, count: int = 10, frames: int = 1) -> Path:
     """Clips as DAVIS has them, or stills with label masks."""

@@ -19,6 +19,8 @@ from sam2.training.options import ModelOptions, RunOptions, read_options
 from sam2.training.pretrain import MaeTask, PretrainOptions, pretrain
 from sam2.training.run import PvsTask, build_model, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(autouse=True)
 def _toys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from sam2.evaluation.jf import object_jf
 from sam2.prompts.simulate import sample_one_point_from_error_center
 from sam2.training.options import RunOptions, read_options
 from sam2.training.run import train
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 WIDER = tuple(option.replace("=32", "=64").replace("image_size=32", "image_size=64") for option in TINY)
 
@@ -46,17 +47,7 @@ def followed(predictor: Any, clip: Clip) -> list[float]:
     return [object_jf(found[:, n], clip.masks[:, n]).jf for n in range(2)]
 
 
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    # the model is too small to gain from more, and the course of a run then does not depend on the machine
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("_one_thread")
 def test_two_clips_are_learnt_by_heart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy_data()
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)

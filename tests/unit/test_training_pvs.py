@@ -20,6 +20,8 @@ from sam2.training.pvs import (
 )
 from sam2.training.run import build_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def tiny():
     torch.manual_seed(0)
