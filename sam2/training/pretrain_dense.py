@@ -11,6 +11,7 @@ weights answers every prompt with all objects at once. Interrupted, the command 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,10 @@ import torch.nn.functional as F
 import yaml
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sam2.checkpoint import save_checkpoint
+from sam2.build_sam import resolve_model
+from sam2.checkpoint import load_checkpoint, save_checkpoint
 from sam2.config import instantiate, load_config
 from sam2.data.pool import ClipPool, write_pool
 from sam2.data.recipe import Recipe
@@ -68,6 +71,9 @@ class PhaseOptions(LoopOptions):
     """Where scenes come from."""
     config: str = "mini"
     """The model."""
+    start: str | None = None
+    """Weights to start from in place of the phase before: a checkpoint, or the name of a model (`mini`). They
+    are taken as they are, so `rebalance` and `spread` are for random beginnings."""
     size: int = 128
     """Side of the model's input in this phase, pixels."""
     muon: float | None = None
@@ -217,12 +223,17 @@ class PhaseTask:
     """A phase, as the loop sees it."""
 
     def __init__(self, options: PhaseOptions, start: Path | None) -> None:
-        """start: the state of the phase before."""
+        """start: the state of the phase before; `options.start` goes before it."""
         self.options = options
         torch.manual_seed(options.seed)
         sam: SAM2Base = instantiate(load_config(options.config, [f"model.image_size={options.size}"]))
         self.model = Student(sam)
-        if start is None:
+        if options.start is not None:
+            config, weights = resolve_model(options.start)
+            if weights is None:
+                raise ValueError(f"{options.start!r} ({config}) names no weights to start from")
+            load_checkpoint(sam, weights)
+        elif start is None:
             start_weights(sam)
         else:
             state = torch.load(start, map_location="cpu", weights_only=True)
@@ -244,6 +255,12 @@ class PhaseTask:
 
     def losses(self, loaded: LoadedBatch, device: torch.device) -> dict[str, Tensor]:
         """Terms of all losses and what `pvs_metrics` measures."""
+        # On a CPU the fused kernel's backward pass costs four times that of plain matrix products.
+        fused = contextlib.nullcontext() if device.type != "cpu" else sdpa_kernel(SDPBackend.MATH)
+        with fused:
+            return self._losses(loaded, device)
+
+    def _losses(self, loaded: LoadedBatch, device: torch.device) -> dict[str, Tensor]:
         options, sam = self.options, self.model.sam
         batch = loaded.batch.to(device)
         assert isinstance(batch, SceneBatch)

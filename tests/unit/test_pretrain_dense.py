@@ -176,16 +176,20 @@ phases:
     dense: 0.0
     optim: {{freeze: ["sam.image_encoder.*"]}}
     steps: 1
+  - {{start: {tmp_path}/run/phase1/model.safetensors, pools: {{stills: {{batch: 2}}}}, prompts: false, steps: 1}}
 """,
         encoding="utf-8",
     )
     assert main([str(recipe)]) == 0
     trunk = "image_encoder.trunk.blocks.3.mlp.layers.0.weight"
     states = [
-        torch.load(tmp_path / f"run/phase{n}/state.pt", weights_only=True)["weights"] for n in (1, 2, 3)
+        torch.load(tmp_path / f"run/phase{n}/state.pt", weights_only=True)["weights"] for n in (1, 2, 3, 4)
     ]
     assert not torch.equal(states[0][f"sam.{trunk}"], states[1][f"sam.{trunk}"])
     assert not np.isnan(states[2][f"sam.{trunk}"].numpy()).any()
-    assert (tmp_path / "run/phase3/model.safetensors").is_file()
+    assert (tmp_path / "run/phase4/model.safetensors").is_file()
+    # the fourth starts from the first one's weights, and one step leads not far
+    near, far = ((states[3][f"sam.{trunk}"] - states[n][f"sam.{trunk}"]).abs().max() for n in (0, 1))
+    assert near < far
     assert main([str(recipe)]) == 0
     assert "finished at step 1" in capsys.readouterr().out
