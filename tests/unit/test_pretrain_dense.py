@@ -176,7 +176,10 @@ phases:
     dense: 0.0
     optim: {{freeze: ["sam.image_encoder.*"]}}
     steps: 1
-  - {{start: {tmp_path}/run/phase1/model.safetensors, pools: {{stills: {{batch: 2}}}}, prompts: false, steps: 1}}
+  - start: {tmp_path}/run/phase1/model.safetensors
+    pools: {{stills: {{batch: 2, objects: 1}}}}
+    prompts: false
+    steps: 1
 """,
         encoding="utf-8",
     )
