@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sam2.cli import evaluate_real
 from sam2.cli.arguments import add_model, add_verb, at_least
 
 PROTOCOLS = {
@@ -24,6 +25,7 @@ examples:
   sam2 eval photos --protocol clicks
   sam2 eval DAVIS --split val --protocol mask --model large --out out/davis
   sam2 eval sav_val --protocol 3-clicks --workers 4 --limit 20
+  sam2 eval real --sheet real.png
 
 protocols:
 """ + "\n".join(f"  {name:<10} {text}" for name, text in PROTOCOLS.items())
@@ -39,10 +41,12 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
         "sheet of the worst ten (worst.png).",
         _EXAMPLE,
     )
-    parser.add_argument("data", metavar="DATA", help="labelled pictures or clips; see docs/data.md")
     parser.add_argument(
-        "--protocol", required=True, choices=PROTOCOLS, metavar="NAME", help="one of those below"
+        "data",
+        metavar="DATA",
+        help="labelled pictures or clips, see docs/data.md; or `real`, the photos outlined for this package",
     )
+    parser.add_argument("--protocol", choices=PROTOCOLS, metavar="NAME", help="one of those below")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/NAME_OF_DATA-PROTOCOL")
     parser.add_argument("--force", action="store_true", help="replace results that are there already")
     parser.add_argument("--split", metavar="NAME", help="only the videos listed in NAME.txt (DAVIS: val)")
@@ -56,12 +60,17 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
         help="track on annotated frames alone where a clip has others between them",
     )
     parser.add_argument("--checkpoint", metavar="FILE", help="weights, where --model is a configuration")
+    evaluate_real.add_to(parser)
     add_model(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluates, prints the means and where the table is."""
+    if args.data == "real":
+        return evaluate_real.run(args)
+    if args.protocol is None:
+        raise ValueError("say how to score: --protocol NAME (sam2 eval --help lists them)")
     from sam2.evaluation.run import EvaluationOptions, evaluate
 
     data = Path(args.data).resolve()

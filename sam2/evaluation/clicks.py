@@ -45,6 +45,15 @@ class Segmenter(Protocol):
         """boxes [N, 4] in pixels."""
 
 
+class BoxSegmenter(Segmenter, Protocol):
+    """A tool whose boxes can be corrected with clicks."""
+
+    def box_clicks(
+        self, boxes: NDArray[np.float32], coords: NDArray[np.float32], labels: NDArray[np.int32], state: Any
+    ) -> Guess:
+        """boxes [N, 4] and clicks in them as for `clicks`; state: of the guess before."""
+
+
 class Sam2Segmenter:
     """SAM 2: three masks for the first click, then one, the logits fed back."""
 
@@ -68,6 +77,12 @@ class Sam2Segmenter:
 
     def boxes(self, boxes: NDArray[np.float32]) -> Guess:
         return self._guess(box=boxes, multimask_output=False)
+
+    def box_clicks(
+        self, boxes: NDArray[np.float32], coords: NDArray[np.float32], labels: NDArray[np.int32], state: Any
+    ) -> Guess:
+        prompts = {"point_coords": coords, "point_labels": labels, "mask_input": state}
+        return self._guess(box=boxes, multimask_output=False, **prompts)
 
 
 @dataclass(frozen=True)
