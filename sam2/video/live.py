@@ -8,97 +8,80 @@ import re
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import av
 import numpy as np
 
+from sam2.video.channel import Channel, LiveFrame
 from sam2.video.containers import display_matrix, upright
-from sam2.video.errors import LiveStallError, PictureError, VideoError
-from sam2.video.picture import read_picture
+from sam2.video.errors import LiveStallError, VideoError
+from sam2.video.pipes import Pipe, jpeg_frames, raw_frames
 
-__all__ = ["LiveFrame", "LiveSource", "open_live"]
+__all__ = ["LiveFrame", "LiveSource", "is_live", "open_live"]
 
 _CAMERA_FORMATS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+_CAMERA = ("camera:", "/dev/")
+_ADDRESS = re.compile(r"(rtsps?|https?|rtmps?|udp|tcp|srt|rtp)://")
 _MAX_CONSECUTIVE_ERRORS = 200
-_MAX_JPEG_BYTES = 64 * 2**20
-# In entropy-coded data, 0xff is followed by zero, a restart marker or another 0xff.
-_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
-
-class LiveFrame(NamedTuple):
-    """One frame of a live source.
-
-    `timestamp`: seconds since the first frame, by the clock of the source, or of arrival where it has none.
-    `frame`: uint8 [H, W, 3] RGB, upright, the caller's own. `resized`: the size differs from the frame
-    before.
-    """
-
-    timestamp: float
-    frame: np.ndarray
-    resized: bool
+Frames = Iterator[tuple[float, np.ndarray]]
+"""(timestamp, picture)"""
 
 
 class LiveSource:
     """An iterator of LiveFrame over a live source, decoding in a thread of its own; close it, or use `with`.
 
+    A source that nobody holds any more ends its thread too.
+
     Attributes:
         name: what the source is called in errors.
-        dropped: frames thrown away so far because the consumer was slower than the source.
-        corrupt: packets so far that did not decode.
     """
 
-    def __init__(self, name: str, start: Any, *, queue_frames: int, drop: str, timeout: float) -> None:
+    def __init__(
+        self, name: str, start: Callable[[Channel], Frames], *, queue_frames: int, drop: str, timeout: float
+    ) -> None:
         self.name = name
-        self.dropped = 0
-        self.corrupt = 0
-        self._start = start
-        self._drop = drop == "oldest"
         self._timeout = timeout
-        self._room = queue_frames
-        self._ready: deque[LiveFrame] = deque()
-        self._change = threading.Condition()
-        self._failure: BaseException | None = None
-        self._ended = False
-        self._closed = False
-        self._thread = threading.Thread(target=self._work, name="sam2-live", daemon=True)
+        self._channel = Channel(name, queue_frames, drop == "oldest")
+        self._thread = threading.Thread(
+            target=_produce, args=(start, self._channel), name="sam2-live", daemon=True
+        )
+        weakref.finalize(self, self._channel.stop)
         self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Frames thrown away so far because the consumer was slower than the source."""
+        return self._channel.dropped
+
+    @property
+    def corrupt(self) -> int:
+        """Packets so far that did not decode."""
+        return self._channel.corrupt
 
     def __iter__(self) -> Iterator[LiveFrame]:
         return self
 
     def __next__(self) -> LiveFrame:
-        deadline = time.monotonic() + self._timeout
-        with self._change:
-            while not self._ready:
-                if self._closed:
-                    raise StopIteration
-                if self._ended:
-                    if self._failure is not None:
-                        raise self._failure
-                    raise StopIteration
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise LiveStallError(
-                        f"{self.name} gave no frame for {self._timeout:g} s: check that it is running and "
-                        "connected, or wait longer with timeout="
-                    )
-                self._change.wait(left)
-            item = self._ready.popleft()
-            self._change.notify_all()
-            return item
+        item = self._channel.take(self._timeout)
+        if item is None:
+            raise StopIteration
+        return item
+
+    def stop(self) -> None:
+        """Ends the iteration within a moment, also one that waits; may be called by a signal handler."""
+        self._channel.stop()
 
     def close(self) -> None:
         """Stop reading. A thread stuck in a source that gives nothing is left to end with the process."""
-        with self._change:
-            self._closed = True
-            self._ready.clear()
-            self._change.notify_all()
+        self._channel.close()
         self._thread.join(timeout=1.0)
 
     def __enter__(self) -> LiveSource:
@@ -109,42 +92,28 @@ class LiveSource:
     ) -> None:
         self.close()
 
-    def _work(self) -> None:
-        size: tuple[int, ...] | None = None
-        failure: BaseException | None = None
-        try:
-            for timestamp, frame in self._start(self):
+
+def _produce(start: Callable[[Channel], Frames], channel: Channel) -> None:
+    """The work of the thread: frames into the channel until either end has had enough."""
+    size: tuple[int, ...] | None = None
+    failure: BaseException | None = None
+    try:
+        with closing(start(channel)) as frames:  # type: ignore[type-var]
+            for timestamp, frame in frames:
                 resized = size is not None and frame.shape != size
                 size = frame.shape
-                if not self._offer(LiveFrame(timestamp, frame, resized)):
+                if not channel.offer(LiveFrame(timestamp, frame, resized)):
                     break
-        except Exception as error:  # handed to the consumer
-            failure = error
-        with self._change:
-            self._failure = failure
-            self._ended = True
-            self._change.notify_all()
+    except Exception as error:  # handed to the consumer
+        failure = error
+    channel.end(failure)
 
-    def _offer(self, item: LiveFrame) -> bool:
-        with self._change:
-            while len(self._ready) >= self._room and not self._closed:
-                if self._drop:
-                    lost = self._ready.popleft()
-                    self.dropped += 1
-                    if lost.resized:  # the flag belongs to the next frame that is seen
-                        following = self._ready.popleft() if self._ready else item
-                        flagged = following._replace(resized=True)
-                        if following is item:
-                            item = flagged
-                        else:
-                            self._ready.appendleft(flagged)
-                else:
-                    self._change.wait(0.5)
-            if self._closed:
-                return False
-            self._ready.append(item)
-            self._change.notify_all()
-            return True
+
+def is_live(source: Any) -> bool:
+    """Whether text names what `open_live` opens: a camera, an address, or "-" for standard input."""
+    return isinstance(source, str) and (
+        source == "-" or source.startswith(_CAMERA) or _ADDRESS.match(source) is not None
+    )
 
 
 def open_live(
@@ -193,30 +162,31 @@ def open_live(
         raise VideoError(f"fps is {fps}: it must be above 0")
 
     if source == "-" or hasattr(source, "read"):
-        stream = sys.stdin.buffer if source == "-" else source
+        # unbuffered: a thread that waits in a buffer of Python's would hold its lock when the process ends
+        stream = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer) if source == "-" else source
         name = "standard input" if source == "-" else "the stream"
         if format == "rgb24":
             if size is None:
                 raise VideoError(f"raw pixels from {name} need size=(width, height)")
             shape = (size[1], size[0], 3)
 
-            def start(live: LiveSource) -> Iterator[tuple[float, np.ndarray]]:
-                return _raw_frames(stream, shape, fps)
+            def start(channel: Channel) -> Frames:
+                return raw_frames(channel, Pipe(stream), shape, fps)
         else:
 
-            def start(live: LiveSource) -> Iterator[tuple[float, np.ndarray]]:
-                pipe = _Pipe(stream)
+            def start(channel: Channel) -> Frames:
+                pipe = Pipe(stream)
                 if format == "mjpeg" or (format is None and pipe.peek(2) == b"\xff\xd8"):
-                    return _jpeg_frames(live, pipe, fps)
-                return _decoded(live, pipe, format, fps, True, options or {}, None)
+                    return jpeg_frames(channel, pipe, fps)
+                return _decoded(channel, pipe, format, fps, True, options or {}, None)
 
         return LiveSource(name, start, queue_frames=queue_frames, drop=drop or "none", timeout=timeout)
 
     address, form, chosen = _address(str(source), format, size, fps)
     chosen.update(options or {})
 
-    def start_address(live: LiveSource) -> Iterator[tuple[float, np.ndarray]]:
-        return _decoded(live, address, form, fps, False, chosen, timeout)
+    def start_address(channel: Channel) -> Frames:
+        return _decoded(channel, address, form, fps, False, chosen, timeout)
 
     return LiveSource(
         str(source), start_address, queue_frames=queue_frames, drop=drop or "oldest", timeout=timeout
@@ -228,7 +198,7 @@ def _address(
 ) -> tuple[str, str | None, dict[str, str]]:
     """What PyAV is to open: address, format, options."""
     options: dict[str, str] = {}
-    if source.startswith(("camera:", "/dev/")):
+    if source.startswith(_CAMERA):
         device = source.removeprefix("camera:")
         platform = "win32" if os.name == "nt" else sys.platform
         form = format or _CAMERA_FORMATS.get(platform)
@@ -248,7 +218,7 @@ def _address(
         elif form == "avfoundation":
             options["framerate"] = "30"
         return device, form, options
-    if re.match(r"(rtsps?|https?|rtmps?|udp|tcp|srt|rtp)://", source):
+    if _ADDRESS.match(source):
         if source.startswith("rtsp"):
             options["rtsp_transport"] = "tcp"
         if source.startswith("http"):
@@ -260,62 +230,45 @@ def _address(
     )
 
 
-class _Pipe:
-    """A stream as PyAV should see it: not seekable, and giving what there is rather than waiting for more."""
-
-    def __init__(self, stream: Any) -> None:
-        self._read = getattr(stream, "read1", stream.read)
-        self._ahead = b""
-
-    def peek(self, size: int) -> bytes:
-        while len(self._ahead) < size and (piece := self._read(size - len(self._ahead))):
-            self._ahead += piece
-        return self._ahead
-
-    def read(self, size: int) -> bytes:
-        if self._ahead:
-            piece, self._ahead = self._ahead[:size], self._ahead[size:]
-            return piece
-        return self._read(size)
-
-
 def _decoded(
-    live: LiveSource,
+    channel: Channel,
     source: Any,
     form: str | None,
     fps: float | None,
     piped: bool,
     options: dict[str, str],
     timeout: float | None,
-) -> Iterator[tuple[float, np.ndarray]]:
+) -> Frames:
     """(timestamp, picture) for every frame that decodes, to the end of the source."""
     try:
         container = av.open(source, format=form, options=options, timeout=timeout, metadata_errors="replace")
     except av.error.ExitError:
-        raise LiveStallError(f"{live.name} did not answer within {timeout:g} s") from None
+        raise LiveStallError(f"{channel.name} did not answer within {timeout:g} s") from None
     except (av.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise VideoError(f"{live.name} cannot be opened as video: {reason}") from None
+        raise VideoError(f"{channel.name} cannot be opened as video: {reason}") from None
     with container:
         if not container.streams.video:
-            raise VideoError(f"{live.name} carries no video")
+            raise VideoError(f"{channel.name} carries no video")
         stream = container.streams.video[0]
         timed = not piped or container.format.name not in ("mjpeg", "h264", "hevc", "m4v")
         stream.codec_context.thread_count = 1  # frame threads would hold frames back
         origin: float | None = None
-        for count, frame in enumerate(_frames(live, container, stream)):
+        now = 0.0
+        for count, frame in enumerate(_frames(channel, container, stream)):
             if count == 0:
                 matrix = display_matrix(frame)
             if fps is not None and not timed:
                 now = count / fps
             else:
                 clock = frame.time if timed and frame.time is not None else time.monotonic()
-                origin = clock if origin is None else origin
+                if origin is None or clock - origin < now:  # the clock of a source may begin anew
+                    origin = clock - now
                 now = clock - origin
             yield now, upright(frame.to_ndarray(format="rgb24"), matrix)
 
 
-def _frames(live: LiveSource, container: Any, stream: Any) -> Iterator[Any]:
+def _frames(channel: Channel, container: Any, stream: Any) -> Iterator[Any]:
     errors = 0
     while errors < _MAX_CONSECUTIVE_ERRORS:
         try:
@@ -325,112 +278,25 @@ def _frames(live: LiveSource, container: Any, stream: Any) -> Iterator[Any]:
                 except av.EOFError:
                     return
                 except av.FFmpegError:
-                    live.corrupt += 1
+                    channel.corrupt += 1
                     continue
                 errors = 0
                 for frame in frames:
                     if frame.is_corrupt:
-                        live.corrupt += 1
+                        channel.corrupt += 1
                     yield frame
             return
         except av.EOFError:
             return
         except av.error.ExitError:
-            raise LiveStallError(f"{live.name} gave nothing any more and was given up") from None
+            raise LiveStallError(f"{channel.name} gave nothing any more and was given up") from None
         except av.error.InvalidDataError:
-            live.corrupt += 1
+            channel.corrupt += 1
             errors += 1
         except av.FFmpegError as error:
-            if error.errno == errno.EIO and live.name.startswith("http") and container.size < 0:
+            if error.errno == errno.EIO and channel.name.startswith("http") and container.size < 0:
                 # A stream of no announced length is over when the server hangs up.
                 yield from stream.codec_context.decode(None)
                 return
-            raise VideoError(f"{live.name} was lost: {error.strerror or error}") from None
-    raise VideoError(f"{live.name} gives nothing that can be decoded any more")
-
-
-def _jpeg_frames(live: LiveSource, pipe: _Pipe, fps: float | None) -> Iterator[tuple[float, np.ndarray]]:
-    """JPEG pictures one after another, each given as soon as its last byte has come.
-
-    FFmpeg's own reader would wait for several pictures before it gives the first.
-    """
-    began: float | None = None
-    for count, (data, whole) in enumerate(_split_jpegs(pipe)):
-        now = time.monotonic()
-        try:
-            if not whole:
-                raise PictureError("the picture was cut off")
-            frame = read_picture(data)
-        except PictureError:
-            live.corrupt += 1
-            continue
-        began = now if began is None else began
-        yield (count / fps if fps is not None else now - began), frame
-
-
-def _split_jpegs(pipe: _Pipe) -> Iterator[tuple[bytes, bool]]:
-    """(bytes, whether it has its end) of each JPEG file in a stream; bytes between files are passed over."""
-    buffer = bytearray()
-    in_header = False  # before the entropy-coded data, where one segment follows the other
-    place: int | None = None  # where the next marker of the picture that starts the buffer is looked for
-    while piece := pipe.read(1 << 16):
-        buffer += piece
-        if len(buffer) > _MAX_JPEG_BYTES:
-            raise VideoError(f"no picture ends within {_MAX_JPEG_BYTES:,} bytes: the stream is not MJPEG")
-        while True:
-            if place is None:
-                start = buffer.find(b"\xff\xd8\xff")
-                if start < 0:
-                    del buffer[:-2]
-                    break
-                del buffer[:start]
-                place, in_header = 2, True
-            if in_header and place < len(buffer) and buffer[place] != 0xFF:  # a segment that was cut short
-                cut = buffer.find(b"\xff\xd8\xff", 2)
-                yield bytes(buffer), False
-                del buffer[: cut if cut >= 0 else len(buffer)]
-                place, in_header = None, False
-                continue
-            marker = _JPEG_MARKER.search(buffer, place)
-            if marker is None:
-                place = max(place, len(buffer) - 1)
-                break
-            at, kind = marker.start(), buffer[marker.start() + 1]
-            if kind == 0xD9:
-                yield bytes(buffer[: at + 2]), True
-                del buffer[: at + 2]
-                place = None
-            elif kind == 0xD8:
-                yield bytes(buffer[:at]), False
-                del buffer[:at]
-                place = None
-            elif len(buffer) < at + 4:
-                place = at
-                break
-            else:  # a segment, which may hold a thumbnail with markers of its own
-                place = at + 2 + int.from_bytes(buffer[at + 2 : at + 4], "big")
-                in_header = kind != 0xDA
-    if place is not None:
-        yield bytes(buffer), False
-
-
-def _raw_frames(
-    stream: Any, shape: tuple[int, int, int], fps: float | None
-) -> Iterator[tuple[float, np.ndarray]]:
-    """Raw RGB pictures; what is left of a last one that is not whole is dropped."""
-    nbytes = shape[0] * shape[1] * shape[2]
-    count, began = 0, 0.0
-    while True:
-        data = bytearray()
-        while len(data) < nbytes:
-            piece = stream.read(nbytes - len(data))
-            if not piece:
-                return
-            data += piece
-        now = time.monotonic()
-        began = now if count == 0 else began
-        yield (
-            (count / fps if fps is not None else now - began),
-            np.frombuffer(data, np.uint8).reshape(shape).copy(),
-        )
-        count += 1
+            raise VideoError(f"{channel.name} was lost: {error.strerror or error}") from None
+    raise VideoError(f"{channel.name} gives nothing that can be decoded any more")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.server
 import io
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 from video_samples import blank_packets, encode, noise, picture
 
-from sam2.video import LiveStallError, VideoError, open_live
+from sam2.video import LiveStallError, VideoError, is_live, open_live
 
 
 def jpeg(shade: int, size: tuple[int, int] = (64, 48)) -> bytes:
@@ -210,7 +212,7 @@ def test_a_slow_consumer_holds_the_source_back_otherwise() -> None:
     with open_live(stream, queue_frames=2) as live:
         first = next(live)
         time.sleep(0.05)
-        assert len(live._ready) <= 2
+        assert len(live._channel) <= 2
         assert first.frame.mean() == pytest.approx(SHADES[0], abs=1)
         assert len(list(live)) == 9
     assert live.dropped == 0
@@ -303,3 +305,54 @@ def test_a_camera_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "plan9")
     with pytest.raises(VideoError, match="format="):
         open_live("camera:0")
+
+
+def test_a_source_that_nobody_holds_ends_its_thread() -> None:
+    live = open_live(io.BytesIO(jpeg(20) * 100), queue_frames=1)
+    next(live)
+    thread = live._thread
+    del live
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+
+
+def test_stopping_wakes_a_consumer_that_waits() -> None:
+    stream = Stalling(jpeg(30))
+    with open_live(stream, timeout=20) as live:
+        next(live)
+        threading.Timer(0.1, live.stop).start()
+        began = time.monotonic()
+        assert list(live) == []
+        assert time.monotonic() - began < 5
+        stream.released.set()
+
+
+def test_a_last_picture_that_is_not_whole_is_counted() -> None:
+    with open_live(io.BytesIO(bytes(700)), format="rgb24", size=(20, 10)) as live:
+        assert len(list(live)) == 1
+    assert live.corrupt == 1
+
+
+def test_a_stream_of_text_is_refused() -> None:
+    with open_live(io.StringIO("words")) as live, pytest.raises(VideoError, match="mode 'rb'"):
+        next(live)
+
+
+def test_a_clock_that_begins_anew_never_runs_back(tmp_path: Path) -> None:
+    one = encode(tmp_path / "v.ts", [picture(i) for i in range(10)], options={"bf": "0"}).read_bytes()
+    with open_live(io.BytesIO(one + one)) as live:
+        times = [item.timestamp for item in live]
+    assert len(times) >= 18
+    assert times == sorted(times)
+    assert times[-1] < 1.5
+
+
+@pytest.mark.parametrize("source", ["-", "camera:0", "/dev/video0", "rtsp://h/x", "http://h/x", "udp://h:1"])
+def test_what_is_live(source: str) -> None:
+    assert is_live(source)
+    assert not is_live(f"folder/{source}")
+
+
+def test_pictures_need_no_pyav() -> None:
+    script = "import sys; from sam2.video import read_picture; assert 'av' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True)
