@@ -119,7 +119,7 @@ def write_pool(
         if not (folder / f"shard-{shard:05d}.json").exists()
     ]
     start, done = time.perf_counter(), 0
-    if workers <= 1:
+    if min(workers, len(todo)) <= 1:
         for shard, numbers in todo:
             done += _write_shard(folder, shard, numbers, recipe, codec, quality)
             _progress(report, done, start)

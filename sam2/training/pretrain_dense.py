@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -302,8 +304,14 @@ class PhaseLoop(Loop):
 
 
 def _open_pool(options: PoolOptions) -> ClipPool:
+    """The pool, written with all cores by the first process where it is not whole; others wait for it."""
     recipe = Recipe(options.size, options.length, options.difficulty, seed=options.seed)
-    return write_pool(options.folder, recipe, options.count, report=True)
+    if int(os.environ.get("RANK", "0")) == 0:
+        return write_pool(options.folder, recipe, options.count, os.cpu_count() or 1, report=True)
+    folder = Path(options.folder)
+    while not (folder / "pool.json").exists() or len(ClipPool(folder)) < options.count:
+        time.sleep(1)
+    return ClipPool(folder)
 
 
 def read_phases(path: str | Path) -> list[PhaseOptions]:
