@@ -6,10 +6,10 @@
 
 `miniature`: 100,000 generated frames through random weights at 64 px, so that they take minutes.
 `1080p`: 1,000 frames of an MP4 of 1920 x 1080 through the packaged model, masks made at that size.
-`--history all` keeps every mask and memory, in host memory up to 8 MB and then in a file; by default the past
-is dropped. A line says the frame, resident memory and the size of the file in MB, seconds so far; the last one
-how much was gained after the frame from which on memory must be flat. `plot` draws
-`docs/images/flat_memory.png` from `bench/results/` (needs matplotlib).
+`--history all` keeps every mask and memory, in host memory up to 8 MB and then in a file; by default the past is
+dropped. A line says the frame, resident memory and the size of the file in MB, seconds so far; the last one how
+much was gained after the frame from which on memory must be flat. `plot` draws `docs/images/flat_memory.png`
+from `bench/results/` (needs matplotlib).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 

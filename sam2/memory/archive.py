@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+import threading
 import weakref
 import zlib
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 _HEAD = struct.Struct("<4sIQ")  # mark, CRC-32, length
 _MARK = b"s2ar"
@@ -45,7 +46,7 @@ class StorageOptions:
 
 
 class Archive:
-    """Records by address.
+    """Records by address; threads take turns.
 
     Invariant: a record lies in host memory or in the file at its address, which is reserved from the
     beginning. A failing disk loses records, never the session: reading one then says what happened.
@@ -54,34 +55,38 @@ class Archive:
     def __init__(self, options: StorageOptions | None = None) -> None:
         self.options = options or StorageOptions()
         self.fault: str | None = None
-        """Why the file no longer takes records."""
+        """Why the file last refused a record."""
         self.host_nbytes = 0
         self._host: OrderedDict[int, bytes] = OrderedDict()
-        self._file: int | None = None
+        self._file: IO[bytes] | None = None
         self._closing: weakref.finalize[..., Archive] | None = None
         self._end = 0
+        self._written_end = 0
         self._free: dict[int, list[int]] = {}
+        self._lost: set[int] = set()  # addresses where an older record may lie in place of a lost one
+        self._lock = threading.RLock()
 
     @property
     def file_nbytes(self) -> int:
         """Bytes of the file, 0 before the first record went there."""
-        return 0 if self._file is None else os.fstat(self._file).st_size
+        return 0 if self._file is None else os.fstat(self._file.fileno()).st_size
 
     def put(self, record: bytes) -> int:
         """Stores a record; returns its address."""
         size = _HEAD.size + len(record)
-        room = self._free.get(size)
-        if room:
-            address = room.pop()
-        else:
-            address, self._end = self._end, self._end + size
-        self._host[address] = record
-        self.host_nbytes += len(record)
-        while self.host_nbytes > self.options.host_bytes:
-            oldest, overflow = self._host.popitem(last=False)
-            self.host_nbytes -= len(overflow)
-            self._write(oldest, overflow)
-        return address
+        with self._lock:
+            room = self._free.get(size)
+            if room:
+                address = room.pop()
+            else:
+                address, self._end = self._end, self._end + size
+            self._host[address] = record
+            self.host_nbytes += len(record)
+            while self.host_nbytes > self.options.host_bytes:
+                oldest, overflow = self._host.popitem(last=False)
+                self.host_nbytes -= len(overflow)
+                self._write(oldest, overflow)
+            return address
 
     def get(self, address: int) -> bytes:
         """The record at an address.
@@ -89,62 +94,71 @@ class Archive:
         Raises:
             HistoryLostError: it could not be written, or the file was damaged since.
         """
-        record = self._host.get(address)
-        if record is not None:
-            return record
-        found = self._read(address)
-        if found is None:
+        with self._lock:
+            record = self._host.get(address)
+            if record is None:
+                record = self._read(address)
+        if record is None:
             reason = self.fault or "the file that held it was changed or cut"
             raise HistoryLostError(f"this part of the session's history is lost: {reason}")
-        return found
+        return record
 
     def drop(self, address: int) -> None:
         """Frees an address."""
-        record = self._host.pop(address, None)
-        if record is not None:
-            self.host_nbytes -= len(record)
-        else:
-            record = self._read(address)
-        if record is not None:
-            self._free.setdefault(_HEAD.size + len(record), []).append(address)
+        with self._lock:
+            record = self._host.pop(address, None)
+            if record is not None:
+                self.host_nbytes -= len(record)
+            else:
+                record = self._read(address)
+            if record is not None:
+                self._free.setdefault(_HEAD.size + len(record), []).append(address)
 
     def close(self) -> None:
         """Drops everything; the file is gone afterwards."""
-        self._host.clear()
-        self._free.clear()
-        self.host_nbytes = self._end = 0
-        if self._closing is not None:
-            self._closing()
-            self._file = self._closing = None
+        with self._lock:
+            self._host.clear()
+            self._free.clear()
+            self._lost.clear()
+            self.host_nbytes = self._end = self._written_end = 0
+            if self._closing is not None:
+                self._closing()
+                self._file = self._closing = None
 
     def _write(self, address: int, record: bytes) -> None:
         limit = self.options.file_bytes
         if limit is not None and address + _HEAD.size + len(record) > limit:
             self.fault = f"the budget of {limit:,} bytes for its file is spent (file_bytes)"
             return
-        head = _HEAD.pack(_MARK, zlib.crc32(record), len(record))
+        data = _HEAD.pack(_MARK, zlib.crc32(record), len(record)) + record
         try:
             if self._file is None:
-                with tempfile.TemporaryFile(prefix="sam2-", dir=self.options.folder) as nameless:
-                    self._file = os.dup(nameless.fileno())
-                self._closing = weakref.finalize(self, os.close, self._file)
-            data = head + record
-            if os.pwrite(self._file, data, address) != len(data):
+                folder = self.options.folder
+                self._file = tempfile.TemporaryFile(prefix="sam2-", dir=folder, buffering=0)  # noqa: SIM115
+                self._closing = weakref.finalize(self, self._file.close)
+            self._file.seek(address)
+            if self._file.write(data) != len(data):
                 raise OSError("the disk is full")
         except OSError as error:
             self.fault = f"writing to disk failed ({error.strerror or error})"
+            if address < self._written_end:
+                self._lost.add(address)
+            return
+        self._lost.discard(address)
+        self._written_end = max(self._written_end, address + len(data))
 
     def _read(self, address: int) -> bytes | None:
-        if self._file is None:
+        if self._file is None or address in self._lost:
             return None
         try:
-            head = os.pread(self._file, _HEAD.size, address)
+            self._file.seek(address)
+            head = self._file.read(_HEAD.size)
             if len(head) < _HEAD.size:
                 return None
             mark, checksum, length = _HEAD.unpack(head)
             if mark != _MARK or address + length > self._end:
                 return None
-            record = os.pread(self._file, length, address + _HEAD.size)
+            record = self._file.read(length)
         except OSError:
             return None
         return record if len(record) == length and zlib.crc32(record) == checksum else None

@@ -44,7 +44,7 @@ class StreamReader:
         """
         if hasattr(frame, "to_ndarray"):
             frame = frame.to_ndarray(format="rgb24")
-        pixels = read_picture(frame)
+        pixels = read_picture(frame).copy()  # callers reuse their buffers
         self.height, self.width = pixels.shape[:2]
         self._frames[self._count] = pixels
         self._count += 1

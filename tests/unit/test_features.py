@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tracking_helpers import clip, disk, farthest, mini_predictor, run
+from tracking_helpers import Disk, clip, disk, farthest, mini_predictor, run
 
 from sam2.modeling.outputs import FrameFeatures
 from sam2.sam2_video_predictor import SAM2VideoPredictor
@@ -65,16 +64,14 @@ def test_half_the_bytes_on_request() -> None:
     assert torch.equal(found.maps[1], features(0).maps[1].bfloat16().float())
 
 
-def test_a_failing_disk_costs_an_encoding_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_args: Any) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", full)
+def test_a_failing_disk_costs_an_encoding_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Disk(tmp_path, monkeypatch)
     cache = FeatureCache(FeatureBudget(1, 0, 10 * FRAME_BYTES))
     for frame in (0, 1, 0, 1):
         found = cache.get(frame, lambda f=frame: features(f))  # type: ignore[misc]
         assert torch.equal(found.maps[0], features(frame).maps[0])
     assert cache.misses == 4
+    cache.clear()
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import pickle
+import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tracking_helpers import clip, disk, farthest, mini_predictor, run
+from tracking_helpers import Disk, clip, disk, farthest, mini_predictor, run
 
 from sam2.memory import Archive, FrameMarks, HistoryLostError, MemoryEntry, Shelf, StorageOptions
 from sam2.memory.records import RecordError, pack, unpack
@@ -92,37 +92,79 @@ def test_freed_room_is_used_again() -> None:
     assert archive.file_nbytes == 0
 
 
-def test_a_full_disk_loses_records_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_records_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(tmp_path, monkeypatch)
     archive = Archive(StorageOptions(host_bytes=25))
-    kept = archive.put(b"a" * 20)
-    first = archive.put(b"b" * 20)
-
-    def full(*_args: Any) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
-        archive.put(b"c" * 20)
-    assert archive.get(kept) == b"a" * 20
+    first = archive.put(b"a" * 20)
+    kept = archive.put(b"b" * 20)
+    assert archive.get(kept) == b"b" * 20
     with pytest.raises(HistoryLostError, match="No space left on device"):
         archive.get(first)
     archive.drop(first)
+    disk.full = False
     later = archive.put(b"d" * 20)
     archive.put(b"e" * 20)
+    assert archive.get(kept) == b"b" * 20
     assert archive.get(later) == b"d" * 20
+    archive.close()
 
 
-def test_a_damaged_file_is_noticed() -> None:
+def test_what_a_full_disk_refused_is_never_taken_for_what_lay_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(tmp_path, monkeypatch, full=False)
+    archive = Archive(StorageOptions(host_bytes=0))
+    address = archive.put(b"old")
+    archive.drop(address)
+    disk.full = True
+    assert archive.put(b"new") == address
+    with pytest.raises(HistoryLostError, match="No space left"):
+        archive.get(address)
+    disk.full = False
+    archive.drop(address)
+    again = archive.put(b"few")
+    assert archive.get(again) == b"few"
+    archive.close()
+
+
+def test_a_damaged_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(tmp_path, monkeypatch, full=False)
     archive = Archive(StorageOptions(host_bytes=0))
     one, two = archive.put(b"x" * 500), archive.put(b"y" * 500)
-    assert archive._file is not None
-    os.pwrite(archive._file, b"?", one + 100)
-    with pytest.raises(HistoryLostError, match="changed or cut"):
-        archive.get(one)
-    assert archive.get(two) == b"y" * 500
-    os.ftruncate(archive._file, two + 100)
+    with disk.path.open("r+b") as file:
+        file.seek(one + 100)
+        file.write(b"?")
+        file.flush()
+        with pytest.raises(HistoryLostError, match="changed or cut"):
+            archive.get(one)
+        assert archive.get(two) == b"y" * 500
+        file.truncate(two + 100)
     with pytest.raises(HistoryLostError, match="changed or cut"):
         archive.get(two)
+    archive.close()
+
+
+def test_threads_share_an_archive() -> None:
+    archive = Archive(StorageOptions(host_bytes=200))
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for i in range(200):
+                record = bytes([number, i]) * 20
+                address = archive.put(record)
+                assert archive.get(address) == record
+                archive.drop(address)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    archive.close()
 
 
 def test_the_file_keeps_to_its_budget() -> None:
@@ -282,19 +324,17 @@ def test_dropped_history_cannot_be_tracked_from(predictor: SAM2VideoPredictor) -
 
 
 def test_tracking_goes_on_when_the_disk_is_full(
-    predictor: SAM2VideoPredictor, monkeypatch: pytest.MonkeyPatch
+    predictor: SAM2VideoPredictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_args: Any) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     expected = corrected_run(predictor, None)["first"]
-    monkeypatch.setattr(os, "pwrite", full)
+    Disk(tmp_path, monkeypatch)
     state = predictor.init_state(clip(45), storage=StorageOptions(host_bytes=0))
     predictor.add_new_mask(state, 0, 1, disk(20, 18))
     predictor.add_new_points_or_box(state, 4, 2, points=[[30, 20]], labels=[1])
     assert farthest(run(predictor, state, start_frame_idx=0), expected) == 0.0
     with pytest.raises(HistoryLostError, match=r"frame \d+: .*lost: .*No space left"):
         run(predictor, state, start_frame_idx=20)
+    state.close()
 
 
 def test_records_of_memories_keep_everything() -> None:

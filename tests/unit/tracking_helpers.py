@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -107,3 +112,20 @@ def farthest(
     assert frames
     pairs = [(one[f][i], other[f][i]) for f in frames for i in (one[f] if ids is None else ids)]
     return max(float((a - b).abs().max() / a.abs().max().clamp(min=1)) for a, b in pairs)
+
+
+class Disk:
+    """A disk that can be full: files made by `tempfile.TemporaryFile` lie on it."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, full: bool = True) -> None:
+        self.full = full
+        disk = self
+
+        class File(io.FileIO):
+            def write(self, data: Any) -> int:
+                if disk.full:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return super().write(data)
+
+        self.path = folder / "disk"
+        patch.setattr(tempfile, "TemporaryFile", lambda **_: File(self.path, "w+"))
