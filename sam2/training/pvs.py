@@ -19,7 +19,7 @@ from sam2.memory.bank import MemoryBank
 from sam2.memory.entry import MemoryEntry
 from sam2.modeling.outputs import FrameFeatures, FrameOutput
 from sam2.modeling.sam2_base import SAM2Base
-from sam2.prompts.simulate import sample_box_points, sample_points_from_mask, sample_random_points_from_errors
+from sam2.prompts.simulate import get_next_point, sample_box_points, sample_points_from_mask
 from sam2.training.losses import LossOptions, StepOutput, mask_iou, training_losses
 
 LOGIT_BOUND = 32.0
@@ -45,6 +45,9 @@ class PvsOptions:
     """Correction clicks on each of those."""
     from_truth: float = 0.1
     """Share of correction clicks taken anywhere on the object, not from the error."""
+    centre: float = 0.0
+    """Share of clicks, first ones too, in the middle of the object or error, as people (and benchmarks) click;
+    the others fall anywhere in it, as in the paper."""
     box_noise: float = 0.1
     """Noise of box corners, as a share of the box's size."""
     box_noise_bound: float = 20.0
@@ -60,6 +63,8 @@ class PvsOptions:
             )
         if self.init_frames < 1 or self.correct_frames < 0 or self.clicks < 0:
             raise ValueError("init_frames must be at least 1, correct_frames and clicks at least 0")
+        if not 0 <= self.centre <= 1:
+            raise ValueError(f"centre is {self.centre}; it must be between 0 and 1")
         if self.loss_stride not in (1, 4):
             raise ValueError(f"loss_stride is {self.loss_stride}; it must be 1 or 4")
 
@@ -137,28 +142,34 @@ def draw_kinds(count: int, num_frames: int, options: PvsOptions) -> list[str]:
 class _Targets:
     """The truth of one group of objects at the resolution of the losses, and clicks on it."""
 
-    def __init__(self, masks: Tensor, stride: int) -> None:
+    def __init__(self, masks: Tensor, options: PvsOptions) -> None:
         """masks: bool [T, n, S, S]."""
         self.full = masks
-        self.stride = stride
+        self.stride = stride = options.loss_stride
+        self.from_truth, self.centre = options.from_truth, options.centre
         self.soft = masks.float() if stride == 1 else F.avg_pool2d(masks.float(), stride)
         hard = self.soft > 0.5
         # an object thinner than the cells keeps those it touches
         self.hard = torch.where(hard.flatten(2).any(-1)[..., None, None], hard, self.soft > 0)
 
-    def click(self, frame: int, logits: Tensor, from_truth: float) -> tuple[Tensor, Tensor]:
+    def click(self, frame: int, logits: Tensor) -> tuple[Tensor, Tensor]:
         """A correction of each object's mask (logits [n, 1, h, w]): points [n, 1, 2], labels [n, 1]."""
         truth = self.hard[frame][:, None]
-        if float(torch.rand(())) < from_truth:
+        if float(torch.rand(())) < self.from_truth:
             points, labels = sample_points_from_mask(truth)
         else:
-            points, labels = sample_random_points_from_errors(truth, logits > 0)
+            points, labels = self._draw(truth, logits > 0)
         return self._inside(frame, points, labels), labels
 
     def first_click(self, frame: int) -> tuple[Tensor, Tensor]:
         """A click on each object, off it where it is absent."""
-        points, labels = sample_points_from_mask(self.hard[frame][:, None])
+        points, labels = self._draw(self.hard[frame][:, None], None)
         return self._inside(frame, points, labels), labels
+
+    def _draw(self, truth: Tensor, found: Tensor | None) -> tuple[Tensor, Tensor]:
+        """In the middle of each error, or anywhere in it."""
+        central = self.centre > 0 and float(torch.rand(())) < self.centre
+        return get_next_point(truth, found, "center" if central else "uniform")
 
     def _inside(self, frame: int, cells: Tensor, labels: Tensor) -> Tensor:
         """From cells to a pixel in them, one that carries the click's label where there is one."""
@@ -202,7 +213,7 @@ class _Interaction:
         self.objects = objects
         self.picture = batch.picture[objects]
         self.num_frames, self.num_pictures = batch.images.shape[:2]
-        self.targets = _Targets(batch.masks[:, objects], options.loss_stride)
+        self.targets = _Targets(batch.masks[:, objects], options)
         self.plan = draw_plan(self.num_frames, kind, options)
         self.bank = MemoryBank()
 
@@ -242,7 +253,7 @@ class _Interaction:
             return output, steps
         for _ in range(self.options.clicks):
             logits = self._shown(output.low_res_masks.detach())
-            coords, labels = self.targets.click(t, logits, self.options.from_truth)
+            coords, labels = self.targets.click(t, logits)
             if points is not None:
                 coords = torch.cat([points["point_coords"], coords], dim=1)
                 labels = torch.cat([points["point_labels"], labels], dim=1)

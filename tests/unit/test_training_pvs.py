@@ -6,6 +6,7 @@ import pytest
 import torch
 from training_helpers import TINY, disks
 
+from sam2.prompts.simulate import sample_one_point_from_error_center
 from sam2.training.losses import LossOptions
 from sam2.training.options import ModelOptions
 from sam2.training.pvs import (
@@ -135,3 +136,19 @@ def test_bad_shares_are_named() -> None:
         PvsOptions(mask=1, click=0, box=0)
     with pytest.raises(ValueError, match="loss_stride is 2"):
         PvsOptions(loss_stride=2)
+
+
+@pytest.mark.parametrize("centre", [0.0, 1.0])
+def test_clicks_in_the_middle(centre: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny()
+    decode, clicks = model.decode, []
+
+    def watched(embedding, high_res, points, *args):
+        clicks.append(points["point_coords"])
+        return decode(embedding, high_res, points, *args)
+
+    monkeypatch.setattr(model, "decode", watched)
+    batch = Batch(*disks(0, frames=1))
+    interact(model, batch, PvsOptions(click=1, box=0, clicks=1, from_truth=0, centre=centre, loss_stride=1))
+    middle, _ = sample_one_point_from_error_center(batch.masks[0][:, None], None)
+    assert torch.equal(clicks[0], middle) is (centre == 1)
