@@ -46,7 +46,7 @@ class PvsOptions:
     from_truth: float = 0.1
     """Share of correction clicks taken anywhere on the object, not from the error."""
     centre: float = 0.0
-    """Share of clicks, first ones too, in the middle of the object or error, as people (and benchmarks) click;
+    """Share of clicks, first ones too, in the middle of the object or error, as people and benchmarks click;
     the others fall anywhere in it, as in the paper."""
     box_noise: float = 0.1
     """Noise of box corners, as a share of the box's size."""
