@@ -7,6 +7,12 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+
+def _held(value: Tensor) -> Tensor:
+    """What this process holds of a tensor that may be split (FSDP2)."""
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
 class Ema:
@@ -30,7 +36,8 @@ class Ema:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         now = model.state_dict()
         moving = [name for name, value in self.average.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[n] for n in moving], [now[n].detach() for n in moving], 1 - decay)
+        mine = [_held(self.average[n]) for n in moving]
+        torch._foreach_lerp_(mine, [_held(now[n].detach()) for n in moving], 1 - decay)
 
     def state_dict(self) -> dict[str, object]:
         """For a checkpoint."""

@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from sam2.training.batches import LoadedBatch, load
-from sam2.training.distributed import World, mean_values, share_weights, sum_gradients, world
+from sam2.training.distributed import World, any_of, join, mean_values
 from sam2.training.ema import Ema
 from sam2.training.optim import freeze, make_optimizer, set_rate
 from sam2.training.options import LoopOptions, as_plain
+from sam2.training.parallel import share
 from sam2.training.report import Means, Reporter
 from sam2.training.state import load_state, random_states, save_aside, set_random_states
 
@@ -116,7 +117,7 @@ class Loop:
         self.out = Path(options.out)
         freeze(task.model, options.optim.freeze)
         task.model.to(device).train()
-        share_weights(task.model, here)
+        self.parallel = share(task, options.shard, here, device)
         self.optimizer = make_optimizer(task.model, options.optim)
         self.parameters: list[nn.Parameter] = [p for g in self.optimizer.param_groups for p in g["params"]]
         self.ema = Ema(task.model, options.ema)
@@ -128,15 +129,16 @@ class Loop:
     # -------------------------------------------------------------- checkpoints
 
     def state(self) -> dict[str, Any]:
-        """All that the rest of the run depends on."""
+        """All that the rest of the run depends on, whole; every process must ask."""
+        whole = self.parallel.whole
         return {
             "step": self.step,
             "minutes": self.minutes,
             "seen": self.seen,
             "skipped": self.skipped,
-            "weights": self.task.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "weights": whole(self.task.model.state_dict()),
+            "ema": whole(self.ema.state_dict()),
+            "optimizer": whole(self.optimizer.state_dict()),
             "random": random_states(),
             "options": as_plain(self.options),
         }
@@ -144,13 +146,15 @@ class Loop:
     def restore(self) -> None:
         """Goes back to the last checkpoint of the run's folder."""
         state = load_state(self.out / STATE)
+        model, parallel = self.task.model, self.parallel
         try:
-            self.task.model.load_state_dict(state["weights"])
+            model.load_state_dict(parallel.own(state["weights"], model.state_dict()))
         except RuntimeError as error:
             raise ValueError(f"{self.out / STATE} is of another model: {error}") from error
-        self.ema.load_state_dict(state["ema"])
+        average = parallel.own(state["ema"]["average"], self.ema.average)
+        self.ema.load_state_dict({**state["ema"], "average": average})
         rates = [{k: g[k] for k in ("peak_lr", "weight_decay")} for g in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(parallel.own_moments(state["optimizer"], self.parameters))
         for group, own in zip(self.optimizer.param_groups, rates, strict=True):
             group.update(own)  # the run file's word, should it have changed
         set_random_states(state["random"])
@@ -159,11 +163,12 @@ class Loop:
 
     def save(self) -> bool:
         """Writes the checkpoint and the averaged weights; False where the disk would not take them."""
+        state = self.state()
         if not self.here.first:
             return True
         try:
-            save_aside(self.state(), self.out / STATE)
-            with self.ema.applied(self.task.model):
+            save_aside(state, self.out / STATE)
+            with self.parallel.averaged(self.ema, state["ema"]["average"]):
                 self.task.export(self.out / "model.safetensors")
         except (OSError, SafetensorError) as error:
             print(f"checkpoint of step {self.step} not saved, the last one stays: {error}", flush=True)
@@ -187,18 +192,21 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         used: list[LoadedBatch] = []
         total = torch.zeros((), device=self.device)
-        for k in self._own(self.step):
+        own = self._own(self.step)
+        for k in own:
             batch = next(loaded)
             self._count(batch)
             used.append(batch)
             torch.manual_seed(seed_for(options.seed, k))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=options.bf16):
-                losses = self.task.losses(batch, self.device)
-            (losses["total"] / options.accumulate).backward()
+            with self.parallel.accumulating(last=k == own[-1]):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=options.bf16):
+                    losses = self.parallel.objective(batch, self.device)
+                # the processes' gradients are averaged
+                (losses["total"] / len(own)).backward()
             total += losses["total"].detach()
             means.add(losses)
-        sum_gradients(self.parameters, self.here)
-        norm = nn.utils.clip_grad_norm_(self.parameters, options.optim.clip or float("inf"))
+        self.parallel.settle()
+        norm = self.parallel.clip(self.parameters, options.optim.clip or float("inf"))
         if not torch.isfinite(total + norm):
             self._fail(used)
         means.add({"gradient": norm})
@@ -234,6 +242,7 @@ class Loop:
     def run(self) -> Summary:
         """Trains from the present step to the end, or to `stop_minutes` or a signal."""
         options = self.options
+        self.parallel.accept(self.optimizer)
         reporter = Reporter(self.out, self.step) if self.here.first else None
         loaded = load(self.task.batches, self._numbers(), options.workers, self.device.type == "cuda")
         means = Means()
@@ -251,9 +260,11 @@ class Loop:
                         reporter.write(self.step, self.minutes, {**last, "skipped": float(len(self.skipped))})
                 if options.picture_steps and self.step % options.picture_steps == 0 and self.here.first:
                     self._draw()
-                if self._agree(stop[0] or self._late(now - start)):
+                due = now - saved > 60 * options.save_minutes
+                ending, due = any_of([stop[0] or self._late(now - start), due], self.here, self.device)
+                if ending:
                     break
-                if now - saved > 60 * options.save_minutes:
+                if due:
                     self.save()
                     saved = now
         finished = self.step >= options.steps
@@ -266,12 +277,6 @@ class Loop:
     def _late(self, seconds: float) -> bool:
         limit = self.options.stop_minutes
         return limit is not None and seconds > 60 * limit
-
-    def _agree(self, stop: bool) -> bool:
-        """Processes stop together."""
-        if self.here.size == 1:
-            return stop
-        return mean_values({"stop": float(stop)}, self.here)["stop"] > 0
 
     def _draw(self) -> None:
         picture = self.task.picture()
@@ -293,11 +298,11 @@ def run_task(task: Any, options: Any, resume: bool = False, loop: type[Loop] = L
     if not resume and (out / STATE).exists():
         raise ValueError(f"{out} holds a run already: resume it (--resume), or choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-    with world(device) as here:
-        if device.type == "cuda" and here.size > 1:
-            device = torch.device("cuda", here.rank % torch.cuda.device_count())
-            torch.cuda.set_device(device)
-        running = loop(task, options, device, here)
-        if resume:
-            running.restore()
-        return running.run()
+    here = join(device)
+    if device.type == "cuda" and here.size > 1:
+        device = torch.device("cuda", here.rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+    running = loop(task, options, device, here)
+    if resume:
+        running.restore()
+    return running.run()

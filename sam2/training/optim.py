@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 SCHEDULES = ("cosine", "linear", "constant", "trapezoid")
 
@@ -105,9 +106,12 @@ def parameter_groups(model: nn.Module, options: OptimOptions) -> list[dict[str, 
 
 def make_optimizer(model: nn.Module, options: OptimOptions) -> torch.optim.AdamW:
     """AdamW over `parameter_groups`; fused where the parameters are on a GPU."""
-    fused = next(model.parameters()).is_cuda
+    first = next(model.parameters())
+    fused = first.is_cuda
+    # split tensors (FSDP2) are dear to dispatch: all of them in one call
+    foreach = True if isinstance(first, DTensor) and not fused else None
     groups = [{k: v for k, v in g.items() if k != "names"} for g in parameter_groups(model, options)]
-    return torch.optim.AdamW(groups, betas=options.betas, fused=fused)
+    return torch.optim.AdamW(groups, betas=options.betas, fused=fused, foreach=foreach)
 
 
 def rate_at(step: int, total: int, options: OptimOptions) -> float:

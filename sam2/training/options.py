@@ -98,7 +98,10 @@ class LoopOptions:
     device: str = "auto"
     """`auto`, `cpu` or `cuda`."""
     bf16: bool = False
-    """Autocast to bfloat16 (on a GPU)."""
+    """Compute in bfloat16 where autocast holds it safe; weights, moments and losses stay in float32."""
+    shard: str | None = None
+    """With several processes: `fsdp2` splits weights, gradients and moments among them, by FSDP2; without it
+    each holds the whole model, by DDP."""
     ema: float = 0.999
     """Decay of the averaged weights."""
     workers: int = 0
@@ -120,6 +123,8 @@ class LoopOptions:
                 raise ValueError(f"option {name} is {getattr(self, name)}; it must be at least 1")
         if self.device not in ("auto", "cpu", "cuda"):
             raise ValueError(f"device is {self.device!r}; it must be auto, cpu or cuda")
+        if self.shard not in (None, "fsdp2"):
+            raise ValueError(f"shard is {self.shard!r}; it must be fsdp2, or left out")
 
 
 @dataclass(frozen=True, kw_only=True)

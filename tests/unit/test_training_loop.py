@@ -344,6 +344,7 @@ def test_weights_to_start_from(tmp_path: Path) -> None:
         ({"pvs": {"click": "many"}}, "pvs.click is 'many'; it must be a number"),
         ({"steps": 2.5}, "steps is 2.5; it must be a whole number"),
         ({"steps": 0}, "steps is 0"),
+        ({"shard": "fsdp"}, "shard is 'fsdp'; it must be fsdp2"),
         ({"bf16": 1}, "bf16 is 1; it must be true or false"),
         ({"optim": {"schedule": "cosin"}}, "schedule is 'cosin'"),
         ({"data": []}, "data is empty"),
