@@ -9,14 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-FORMATS = {
-    "overlay": "the masks drawn over the picture (PNG) or video (MP4 with its timing and sound)",
-    "davis": "indexed PNG: one picture a frame, pixel value = object id, with the DAVIS palette",
-    "png": "binary PNG per object: 255 on, 0 off",
-    "coco": "COCO JSON with RLE masks, as pycocotools reads it",
-    "yolo": "YOLO polygon labels, one text file a picture",
-    "cutout": "PNG per object: the object alone, the rest transparent",
-}
+from sam2.formats.registry import FORMATS, find
 
 
 class Parser(argparse.ArgumentParser):
@@ -80,13 +73,18 @@ def _numbers(text: str) -> list[float]:
 def formats(text: str) -> list[str]:
     """Names of formats between commas."""
     names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in FORMATS:
-            hint = nearest(name, list(FORMATS))
-            raise argparse.ArgumentTypeError(
-                f"there is no format {name!r}{hint} (there are {', '.join(FORMATS)})"
-            )
-    return names
+    try:
+        return [find(name).name for name in names]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def format_option(text: str) -> tuple[str, str, str]:
+    """FORMAT.NAME=VALUE."""
+    match = re.fullmatch(r"([\w-]+)\.(\w+)=(.*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FORMAT.NAME=VALUE: write overlay.opacity=0.6")
+    return match[1], match[2], match[3]
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -141,15 +139,18 @@ def add_output(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
         action="extend",
         metavar="NAME[,NAME]",
         help=f"repeatable; default: {','.join(default)}. "
-        + "; ".join(f"{name}: {text}" for name, text in FORMATS.items()),
+        + "; ".join(f"{one.name}: {one.about}" for one in FORMATS.values()),
+    )
+    group.add_argument(
+        "--option",
+        dest="options",
+        type=format_option,
+        action="append",
+        metavar="FORMAT.NAME=VALUE",
+        help="repeatable, such as overlay.opacity=0.6; docs/outputs.md lists them",
     )
     group.add_argument("--force", action="store_true", help="replace output that is there already")
     parser.set_defaults(default_formats=list(default))
-
-
-def chosen_formats(args: argparse.Namespace) -> list[str]:
-    """The formats asked for, each once."""
-    return list(dict.fromkeys(args.formats or args.default_formats))
 
 
 def out_folder(args: argparse.Namespace, source: Path) -> Path:

@@ -35,13 +35,3 @@ def asked_objects(args: argparse.Namespace, frame: int = 0) -> list[ObjectPrompt
     box = None if args.box is None else Box.of(args.box)
     mask = None if args.mask is None else Mask(read_mask(args.mask))
     return [ObjectPrompts(1, (FramePrompt(frame, points, box, mask, args.mask),))]
-
-
-def check_ids(objects: list[ObjectPrompts], formats: list[str]) -> None:
-    """Raises ValueError where an indexed PNG cannot hold the ids."""
-    for entry in objects:
-        if "davis" in formats and entry.id > 255:
-            raise ValueError(
-                f"object id {entry.id} does not fit the format davis, which holds 1..255: number the objects "
-                "from 1, or choose another --format"
-            )

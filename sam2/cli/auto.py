@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sam2.cli.arguments import add_model, add_output, add_verb, at_least, chosen_formats, out_folder
+from sam2.cli.arguments import add_model, add_output, add_verb, at_least, out_folder
 
 _EXAMPLE = """\
 example:
@@ -63,16 +63,16 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reads, asks the model, writes."""
-    from sam2.cli.folder import OutputFolder
-    from sam2.cli.pictures import entries, input_details, read_input, write_results
+    from sam2.cli.formats import Formats
+    from sam2.cli.pictures import input_details, read_input, write_results
+    from sam2.formats import Found, FrameMasks, ObjectInfo, OutputFolder, Source
 
-    formats = chosen_formats(args)
+    formats = Formats.of(args, is_video=False)
     picture = read_input(args.image)
-    with OutputFolder(out_folder(args, args.image), entries(formats), args.force) as folder:
+    with OutputFolder(out_folder(args, args.image), formats.entries, args.force) as folder:
         from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
-        from sam2.cli.formats import MAX_LABELS, Source
         from sam2.cli.load import choose_model
-        from sam2.cli.results import Found, FrameMasks
+        from sam2.formats.stills import MAX_LABELS
         from sam2.masks import rle
 
         choice = choose_model(args.model, args.device)
@@ -97,20 +97,20 @@ def run(args: argparse.Namespace) -> int:
             )
             for number, one in enumerate(records, start=1)
         }
-        if "davis" in formats and len(found) > MAX_LABELS:
+        if formats.has("davis") and len(found) > MAX_LABELS:
             import warnings
 
             warnings.warn(
-                f"an indexed PNG holds {MAX_LABELS} objects: davis.png has the best of {len(found)}",
+                f"an indexed PNG holds {MAX_LABELS} objects: davis.png has the first of {len(found)}",
                 stacklevel=1,
             )
         source = Source(
             picture=lambda _: picture,
             size=(picture.shape[0], picture.shape[1]),
             is_video=False,
-            names={},
-            prompts={},
-            label_ids=False,
+            objects={number: ObjectInfo() for number in found},
+            file_name=args.image.name,
+            label_objects=False,
         )
         details = {
             "model": choice.to_json(generator.predictor.model),
@@ -124,5 +124,5 @@ def run(args: argparse.Namespace) -> int:
         }
         frame = FrameMasks(0, args.image.name, None, found)
         summary = f"{len(found)} mask{'' if len(found) == 1 else 's'} in {args.image}"
-        write_results(folder, args, source, frame, details, summary)
+        write_results(folder, args, formats, source, frame, details, summary)
     return 0

@@ -17,27 +17,18 @@ from typing import Any
 
 import torch
 
-from sam2.cli.folder import OutputFolder
-from sam2.cli.formats import BinaryPng, Coco, CutOut, Davis, Format, OverlayVideo, Source, Yolo
+from sam2.cli.formats import RESULT, Formats, mark_of
 from sam2.cli.load import choose_model
 from sam2.cli.report import report
-from sam2.cli.results import Found, FrameMasks, ResultFile
-from sam2.prompts.files import FramePrompt, ObjectPrompts, prompts_to_json
+from sam2.cli.results import ResultFile
+from sam2.formats import Found, FrameMasks, Marks, ObjectInfo, OutputFolder, Source
+from sam2.prompts.files import ObjectPrompts, prompts_to_json
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from sam2.tracking.engine import FrameResult
 from sam2.tracking.session import VideoSession
 from sam2.video import VideoReader
 from sam2.video.folders import FolderReader
 
-RESULT = "result.json"
-ENTRIES = {
-    "overlay": "overlay.mp4",
-    "davis": "davis",
-    "png": "png",
-    "coco": "coco.json",
-    "yolo": "yolo",
-    "cutout": "cutout",
-}
 INTERRUPTED = 130
 
 
@@ -86,7 +77,7 @@ def plan(
 
 def follow(
     args: argparse.Namespace,
-    formats: Sequence[str],
+    formats: Formats,
     reader: VideoReader,
     objects: Sequence[ObjectPrompts],
     folder: OutputFolder,
@@ -96,7 +87,7 @@ def follow(
     predictor = choice.video_predictor()
     prompted = [prompt.frame for entry in objects for prompt in entry.prompts]
     passes = plan(args.direction, prompted, reader.num_frames, args.start, args.frames)
-    source = _source(reader, objects)
+    source = _source(reader, objects, passes)
     with ExitStack() as stack:
         session = stack.enter_context(predictor.init_state(reader, async_loading_frames=True))
         result = ResultFile(
@@ -109,7 +100,7 @@ def follow(
                 "start": passes[0].start,
             },
         )
-        writers = _writers(formats, folder, source, reader, passes)
+        writers = formats.open(folder.staging, source)
         for writer in writers:
             stack.callback(writer.close)
         stop = stack.enter_context(Stop())
@@ -119,7 +110,7 @@ def follow(
         for one in passes:
             waiting: list[FrameMasks] = []
             for found in _tracked(predictor, session, one, stop):
-                frame = _frame(found, reader, "davis" in formats)
+                frame = _frame(found, reader, formats.has("davis"))
                 result.add(frame)
                 for writer in writers:
                     if not (writer.in_order and one.reverse):
@@ -163,34 +154,24 @@ def _input_details(args: argparse.Namespace, reader: VideoReader) -> dict[str, A
     }
 
 
-def _source(reader: VideoReader, objects: Sequence[ObjectPrompts]) -> Source:
-    prompts: dict[int, list[FramePrompt]] = defaultdict(list)
+def _source(reader: VideoReader, objects: Sequence[ObjectPrompts], passes: Sequence[Pass]) -> Source:
+    marks: dict[int, list[Marks]] = defaultdict(list)
     for entry in objects:
         for prompt in entry.prompts:
-            prompts[prompt.frame].append(prompt)
+            marks[prompt.frame].append(mark_of(prompt))
+    covered = [frame for one in passes for frame in (one.frames[0], one.frames[-1])]
     return Source(
         picture=reader.__getitem__,
         size=(reader.height, reader.width),
         is_video=True,
-        names={entry.id: entry.name for entry in objects if entry.name},
-        prompts=prompts,
+        objects={entry.id: ObjectInfo(entry.name) for entry in objects},
+        file_name=reader.path.name,
+        frames=reader.num_frames,
+        fps=float(reader.fps),
+        timestamps=reader.timestamps[min(covered) : max(covered) + 1],
+        sound=reader.path if reader.has_audio else None,
+        marks=marks,
     )
-
-
-def _writers(
-    formats: Sequence[str], folder: OutputFolder, source: Source, reader: VideoReader, passes: Sequence[Pass]
-) -> list[Format]:
-    makers: dict[str, Any] = {"davis": Davis, "png": BinaryPng, "coco": Coco, "yolo": Yolo, "cutout": CutOut}
-    covered = [frame for one in passes for frame in (one.frames[0], one.frames[-1])]
-    timestamps = reader.timestamps[min(covered) : max(covered) + 1]
-    writers: list[Format] = []
-    for name in formats:
-        path = folder.staging / ENTRIES[name]
-        if name == "overlay":
-            writers.append(OverlayVideo(path, source, timestamps, reader.path if reader.has_audio else None))
-        else:
-            writers.append(makers[name](path, source))
-    return writers
 
 
 def _prompt(predictor: SAM2VideoPredictor, session: VideoSession, objects: Sequence[ObjectPrompts]) -> None:

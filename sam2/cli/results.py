@@ -1,87 +1,15 @@
-"""What was found on one picture or frame, and result.json."""
+"""result.json."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from sam2 import __version__
-from sam2.masks import rle
+from sam2.formats.frames import FrameMasks
 from sam2.masks.files import write_bytes
-from sam2.masks.inputs import Mask
-
-
-@dataclass(frozen=True)
-class Found:
-    """One object on one frame; its mask is kept as RLE, so that thousands can be held."""
-
-    rle: rle.RLE
-    predicted_iou: float
-    """The model's own estimate of the mask's IoU."""
-    presence: float | None
-    """The model's probability that the object is there at all; None where it was not asked."""
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    """Further entries for result.json."""
-
-    @classmethod
-    def of(cls, mask: Mask, predicted_iou: float, presence: float | None, **extra: Any) -> Found:
-        """From a mask bool [H, W]."""
-        return cls(rle.encode_compressed(mask), predicted_iou, presence, extra)
-
-    @property
-    def mask(self) -> Mask:
-        """bool [H, W], decoded at each call."""
-        return rle.decode(self.rle)
-
-    @property
-    def area(self) -> int:
-        """Pixels."""
-        return rle.area(self.rle)
-
-    def to_json(self, object_id: int) -> dict[str, Any]:
-        """The entry of result.json."""
-        x, y, width, height = rle.to_xywh(self.rle)
-        return {
-            "id": object_id,
-            "area": self.area,
-            "box": [x, y, x + width, y + height] if width else None,
-            "predicted_iou": round(self.predicted_iou, 4),
-            "presence": None if self.presence is None else round(self.presence, 4),
-            **self.extra,
-        }
-
-
-@dataclass(frozen=True)
-class FrameMasks:
-    """All objects on one frame."""
-
-    index: int
-    file_name: str
-    """What annotation files call the frame's picture."""
-    time: float | None
-    """Seconds from the start of the video; None of a picture."""
-    objects: dict[int, Found]
-    labels: npt.NDArray[np.uint8] | None = None
-    """Ids [H, W] where each pixel belongs to one object, where the model decided it by its logits."""
-
-    @property
-    def name(self) -> str:
-        """What the files made from this frame are called, without ending."""
-        return Path(self.file_name).stem
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry of result.json."""
-        return {
-            "frame": self.index,
-            **({} if self.time is None else {"time": round(self.time, 6)}),
-            "objects": [found.to_json(object_id) for object_id, found in self.objects.items()],
-        }
 
 
 class ResultFile:

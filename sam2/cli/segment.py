@@ -6,10 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam2.cli.arguments import add_model, add_output, add_verb, box, chosen_formats, out_folder, point
+from sam2.cli.arguments import add_model, add_output, add_verb, box, out_folder, point
 
 if TYPE_CHECKING:
-    from sam2.cli.results import Found
+    from sam2.formats import Found
     from sam2.prompts.files import ObjectPrompts
     from sam2.sam2_image_predictor import SAM2ImagePredictor
 
@@ -63,16 +63,17 @@ def add_prompts(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reads, asks the model, writes."""
-    from sam2.cli.asked import asked_objects, check_ids
-    from sam2.cli.folder import OutputFolder
-    from sam2.cli.pictures import entries, input_details, read_input, write_results
+    from sam2.cli.asked import asked_objects
+    from sam2.cli.formats import Formats, mark_of
+    from sam2.cli.pictures import input_details, read_input, write_results
+    from sam2.formats import FrameMasks, ObjectInfo, OutputFolder, Source
     from sam2.prompts.files import prompts_to_json
 
-    formats = chosen_formats(args)
+    formats = Formats.of(args, is_video=False)
     picture = read_input(args.image)
     height, width = picture.shape[:2]
     objects = asked_objects(args)
-    check_ids(objects, formats)
+    formats.check_ids(entry.id for entry in objects)
     for entry in objects:
         for prompt in entry.prompts:
             prompt.check_inside(height, width)
@@ -83,10 +84,8 @@ def run(args: argparse.Namespace) -> int:
     if args.multimask and len(objects) > 1:
         raise ValueError(f"--multimask gives candidates for one object, but there are {len(objects)}")
 
-    with OutputFolder(out_folder(args, args.image), entries(formats), args.force) as folder:
-        from sam2.cli.formats import Source
+    with OutputFolder(out_folder(args, args.image), formats.entries, args.force) as folder:
         from sam2.cli.load import choose_model
-        from sam2.cli.results import FrameMasks
         from sam2.sam2_image_predictor import SAM2ImagePredictor
 
         choice = choose_model(args.model, args.device)
@@ -100,8 +99,12 @@ def run(args: argparse.Namespace) -> int:
             picture=lambda _: picture,
             size=(height, width),
             is_video=False,
-            names={} if args.multimask else {entry.id: entry.name for entry in objects if entry.name},
-            prompts={0: [prompt for entry in objects for prompt in entry.prompts]},
+            objects={key: ObjectInfo() for key in found}
+            if args.multimask
+            else {entry.id: ObjectInfo(entry.name) for entry in objects},
+            file_name=args.image.name,
+            marks={0: [mark_of(prompt) for entry in objects for prompt in entry.prompts]},
+            candidates=args.multimask,
         )
         details = {
             "model": choice.to_json(predictor.model),
@@ -116,13 +119,13 @@ def run(args: argparse.Namespace) -> int:
             f"{len(found)} {what}{'' if len(found) == 1 else 's'} in {args.image}; "
             f"area {best.area} pixels, predicted IoU {best.predicted_iou:.2f}"
         )
-        write_results(folder, args, source, frame, details, summary, args.multimask)
+        write_results(folder, args, formats, source, frame, details, summary)
     return 0
 
 
 def _answers(predictor: SAM2ImagePredictor, entry: ObjectPrompts, multimask: bool) -> list[Found]:
     """The masks for one object, best first."""
-    from sam2.cli.results import Found
+    from sam2.formats import Found
     from sam2.preprocess import mask_to_logits
 
     prompt = entry.prompts[0]

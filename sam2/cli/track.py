@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sam2.cli.arguments import add_model, add_output, add_verb, at_least, chosen_formats, out_folder
+from sam2.cli.arguments import add_model, add_output, add_verb, at_least, out_folder
 from sam2.cli.segment import add_prompts
 
 DIRECTIONS = ("forward", "backward", "both")
@@ -64,14 +64,15 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reads, tracks, writes as it goes."""
-    from sam2.cli.asked import asked_objects, check_ids
-    from sam2.cli.folder import OutputFolder
-    from sam2.cli.follow import ENTRIES, RESULT, follow
+    from sam2.cli.asked import asked_objects
+    from sam2.cli.follow import follow
+    from sam2.cli.formats import Formats
+    from sam2.formats import OutputFolder
     from sam2.video import open_video
 
-    formats = chosen_formats(args)
+    formats = Formats.of(args, is_video=True)
     objects = asked_objects(args, args.frame)
-    check_ids(objects, formats)
+    formats.check_ids(entry.id for entry in objects)
     with open_video(args.video) as reader:
         last = reader.num_frames - 1
         for entry in objects:
@@ -89,6 +90,5 @@ def run(args: argparse.Namespace) -> int:
                 prompt.check_inside(reader.height, reader.width)
         if args.start is not None and args.start > last:
             raise ValueError(f"--start {args.start} is out of range: {args.video} has frames 0 to {last}")
-        names = [*(ENTRIES[name] for name in formats), RESULT]
-        with OutputFolder(out_folder(args, args.video), names, args.force) as folder:
+        with OutputFolder(out_folder(args, args.video), formats.entries, args.force) as folder:
             return follow(args, formats, reader, objects, folder)

@@ -82,12 +82,12 @@ def encode_indexed_png(labels: npt.ArrayLike) -> bytes:
     """PNG with the DAVIS palette of a label map ``uint8 [H, W]``."""
     picture = Image.fromarray(np.ascontiguousarray(labels, dtype=np.uint8))
     picture.putpalette(davis_palette().tobytes())
-    return _png(picture)
+    return encode_png(picture)
 
 
 def encode_binary_png(mask: npt.ArrayLike) -> bytes:
     """Grey PNG of one mask: 255 on, 0 off."""
-    return _png(Image.fromarray(as_mask(mask).astype(np.uint8) * 255))
+    return encode_png(Image.fromarray(as_mask(mask).astype(np.uint8) * 255))
 
 
 def write_indexed_png(
@@ -146,7 +146,7 @@ def write_cut_out(
     force: bool = False,
 ) -> Path:
     """Write ``cut_out(image, mask, crop)`` as a PNG. Raises as it does, and as ``write_indexed_png``."""
-    return write_bytes(path, _png(Image.fromarray(cut_out(image, mask, crop))), force=force)
+    return write_bytes(path, encode_png(Image.fromarray(cut_out(image, mask, crop))), force=force)
 
 
 def read_label_map(source: PictureSource) -> npt.NDArray[np.integer]:
@@ -245,7 +245,10 @@ def _name(source: PictureSource) -> str:
     return os.fspath(source) if isinstance(source, str | os.PathLike) else "the mask picture"
 
 
-def _png(picture: Image.Image) -> bytes:
+def encode_png(picture: Image.Image | npt.NDArray[np.uint8]) -> bytes:
+    """PNG of a Pillow picture, or of ``uint8 [H, W]``, ``[H, W, 3]`` or ``[H, W, 4]``."""
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()

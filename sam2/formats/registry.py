@@ -1,0 +1,153 @@
+"""Every export format with its options, for the command and the studio. Light: writers load when used."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sam2.formats import choices
+from sam2.formats.options import Options
+
+if TYPE_CHECKING:
+    from sam2.formats.frames import FrameMasks, Source
+
+
+class Writer(Protocol):
+    """Writes one format: ``add`` frame after frame, then ``finish``.
+
+    ``in_order``: frames must come by rising index. ``close`` ends early, and does nothing after ``finish``;
+    what was written until then is for the caller to throw away.
+    """
+
+    in_order: bool
+
+    def add(self, frame: FrameMasks) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """One export format."""
+
+    name: str
+    title: str
+    """A few words for a list to choose from."""
+    about: str
+    """A line for help."""
+    entry_of: Callable[[Any, bool], str]
+    """What it makes, from the options and whether the source is a video: a file name, or a folder's."""
+    writer: str
+    """Module and maker of the writer: ``maker(path, source, options)``."""
+    options: type[Options] = Options
+    kinds: tuple[str, ...] = ("picture", "video")
+    highest_id: int | None = None
+
+    def entry(self, options: Options, is_video: bool) -> str:
+        """The name of the file or folder that it makes."""
+        return self.entry_of(options, is_video)
+
+    def check(self, is_video: bool, object_ids: Iterable[int]) -> None:
+        """Raises ValueError where the format does not fit the source, before any work."""
+        kind = "video" if is_video else "picture"
+        if kind not in self.kinds:
+            raise ValueError(f"the format {self.name} is for a {self.kinds[0]}, not for a {kind}")
+        for object_id in object_ids:
+            if self.highest_id is not None and object_id > self.highest_id:
+                raise ValueError(
+                    f"object id {object_id} does not fit the format {self.name}, which holds "
+                    f"1..{self.highest_id}: number the objects from 1, or choose another --format"
+                )
+
+    def open(self, path: Path, source: Source, options: Options) -> Writer:
+        """A writer that makes ``path``, which must not exist."""
+        module, _, name = self.writer.partition(":")
+        return getattr(import_module(f"sam2.formats.{module}"), name)(path, source, options)
+
+
+def _always(name: str) -> Callable[[Any, bool], str]:
+    return lambda _options, _is_video: name
+
+
+FORMATS: dict[str, ExportFormat] = {
+    one.name: one
+    for one in (
+        ExportFormat(
+            "overlay",
+            "Overlay",
+            "the masks drawn over the picture (PNG) or video (MP4 with its timing and sound, or GIF)",
+            lambda options, is_video: f"overlay.{options.container if is_video else 'png'}",
+            "overlays:open_overlay",
+            choices.OverlayOptions,
+        ),
+        ExportFormat(
+            "davis",
+            "DAVIS indexed PNG",
+            "indexed PNG: one picture a frame, pixel value = object id, with the DAVIS palette",
+            lambda _options, is_video: "davis" if is_video else "davis.png",
+            "stills:Davis",
+            highest_id=255,
+        ),
+        ExportFormat(
+            "png",
+            "Binary PNG per object",
+            "binary PNG per object: 255 on, 0 off",
+            _always("png"),
+            "stills:BinaryPng",
+        ),
+        ExportFormat(
+            "coco",
+            "COCO JSON",
+            "COCO JSON with RLE masks or polygons, as pycocotools reads it",
+            _always("coco.json"),
+            "coco:Coco",
+        ),
+        ExportFormat(
+            "yolo",
+            "YOLO segmentation",
+            "YOLO polygon labels, one text file a picture",
+            _always("yolo"),
+            "yolo:Yolo",
+        ),
+        ExportFormat(
+            "cutout",
+            "Cut-outs with transparency",
+            "the object alone, the rest transparent: PNG per object",
+            _always("cutout"),
+            "stills:CutOut",
+        ),
+    )
+}
+
+
+def find(name: str) -> ExportFormat:
+    """The format of that name.
+
+    Raises:
+        ValueError: there is none; the message lists what there is.
+    """
+    if name in FORMATS:
+        return FORMATS[name]
+    near = difflib.get_close_matches(name, FORMATS, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"there is no format {name!r}{hint} (there are {', '.join(FORMATS)})")
+
+
+def describe() -> list[dict[str, Any]]:
+    """All formats for a form: name, title, about, kinds and the schema of the options."""
+    return [
+        {
+            "name": one.name,
+            "title": one.title,
+            "about": one.about,
+            "kinds": list(one.kinds),
+            "options": one.options.schema(),
+        }
+        for one in FORMATS.values()
+    ]
