@@ -6,13 +6,12 @@ from __future__ import annotations
 import json
 import os
 import resource
-import subprocess
 
 import av
 import numpy as np
 import pytest
 import torch
-from e2e_helpers import MINIATURE, command, environment, picture_of, write_clip
+from e2e_helpers import MINIATURE, picture_of, write_clip
 from PIL import Image
 
 from sam2.build_sam import build_sam2, build_sam2_video_predictor
@@ -439,7 +438,7 @@ def test_output_that_may_not_be_written(refused, tmp_path, photo):
 
 
 @pytest.mark.parametrize("name", ["overlay", "png", "coco", "davis"])
-def test_full_output_leaves_nothing_and_loses_nothing(tmp_path, checkpoint, name):
+def test_full_output_leaves_nothing_and_loses_nothing(sam2, tmp_path, checkpoint, name):
     """A limit on the size of files stands for a full disk; it fails at the same calls."""
     clip = write_clip(tmp_path / "clip.mp4", count=4)
     out = tmp_path / "o"
@@ -451,16 +450,12 @@ def test_full_output_leaves_nothing_and_loses_nothing(tmp_path, checkpoint, name
         entry.mkdir(parents=True)
         (entry / "00000.png").write_bytes(b"of an earlier run")
     before = sorted(out.rglob("*"))
-
-    def small_files_only():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-
-    done = subprocess.run(
-        command("track", clip, *POINT, "--model", checkpoint, "--out", out, "--format", name, "--force"),
-        env=environment(), capture_output=True, text=True, preexec_fn=small_files_only, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"sam2: error: cannot write {out}: ")
-    assert done.stdout == ""
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, most[1]))
+    try:
+        done = sam2("track", clip, *POINT, "--model", checkpoint, "--out", out, "--format", name, "--force")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert done.refused(f"cannot write {out}: ")
+    assert done.out == ""
     assert sorted(out.rglob("*")) == before
