@@ -1,0 +1,267 @@
+"""Prompts and passes of one session as functions of its document: what goes in decides what comes out.
+
+The tracking state is made anew for each of them from prompts and recorded results, so that undo, a restart and
+a replay meet the same numbers. Only frames and their features are kept in between.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2.masks import rle
+from sam2.memory import MemoryEntry
+from sam2.memory.records import pack, unpack
+from sam2.modeling.outputs import enlarge
+from sam2.preprocess import LazyFrames
+from sam2.studio.document import Document, Prompt, Result, Track
+from sam2.studio.eventlog import EventLog
+from sam2.studio.models import Model
+from sam2.tracking import FeatureBudget, FeatureCache, ObjectMask, ObjectTrack, VideoSession
+from sam2.tracking.passes import Direction, mask_iou, planned, track_run
+from sam2.tracking.prompting import checked_mask, checked_points
+from sam2.tracking.track import PendingMask
+from sam2.video import VideoReader
+
+FEATURES = FeatureBudget(device_frames=4, host_bytes=32 * 2**20)
+PAINTED_LOGIT = 10.0
+"""Logit of a painted mask that points then correct."""
+MEMORIES = 64
+"""Memories of prompted frames kept at hand."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One of the masks offered for an ambiguous prompt; `counts` as in `Result`."""
+
+    counts: str
+    iou: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model answered to a prompt."""
+
+    result: Result
+    offers: list[Offer]
+
+
+class Bench:
+    """A medium under a model: frames as model inputs, and their features.
+
+    Args:
+        reader: of the medium; closed with the bench.
+        log: where results are recorded.
+    """
+
+    def __init__(self, model: Model, reader: VideoReader, log: EventLog) -> None:
+        self.model = model
+        self.engine = model.predictor.engine
+        self._log = log
+        self._size = (reader.height, reader.width)
+        sam = model.predictor
+        self._frames = LazyFrames(reader, sam.image_size, sam.device, cache_size=2, close_reader=True)
+        self._features = FeatureCache(FEATURES)
+        self._memories: OrderedDict[tuple[int, int, int], MemoryEntry] = OrderedDict()
+        self._reach = sam.memory_policy.horizon()
+
+    def close(self) -> None:
+        """Lets frames and features go."""
+        self._features.clear()
+        self._memories.clear()
+        self._frames.close()
+
+    def is_embedded(self, frame: int) -> bool:
+        """Whether a prompt on this frame needs no encoding."""
+        return frame in self._features
+
+    @torch.inference_mode()
+    def embed(self, frame: int) -> None:
+        """Encodes a frame."""
+        self.engine.features(self._state(), frame)
+
+    def _state(self) -> VideoSession:
+        device = self.model.predictor.device
+        return VideoSession(self._frames, *self._size, device, device, features=self._features)
+
+    # ------------------------------------------------------------------ prompts
+
+    @torch.inference_mode()
+    def prompt(self, track: Track, frame: int, prompt: Prompt, keep: bool = True) -> Answer:
+        """The mask for a prompt of one object.
+
+        Args:
+            track: the object as it is.
+            keep: record what the model needs to go on.
+
+        Raises:
+            ValueError: a prompt that does not fit the medium.
+        """
+        state, sam = self._state(), self.model.predictor
+        height, width = self._size
+        points = painted = logits = selection = None
+        prior = track.prior(frame, prompt)
+        if prior is not None:
+            logits = self._recall(prior)[0].logits.to(sam.device).clamp(-32.0, 32.0)
+        if prompt.mask is not None:
+            given = torch.from_numpy(rle.decode({"size": [height, width], "counts": prompt.mask}))
+            painted = checked_mask(given, height, width, sam.image_size, sam.device)
+        if prompt.points or prompt.box is not None:
+            asked = np.array(prompt.points, dtype=np.float64).reshape(-1, 3)
+            coords, labels = checked_points(
+                asked[:, :2] if len(asked) else None,
+                asked[:, 2] if len(asked) else None,
+                prompt.box,
+                True,
+                (width, height),
+                sam.image_size,
+            )
+            points = {
+                "point_coords": coords[None].to(sam.device),
+                "point_labels": labels[None].to(sam.device),
+            }
+            if painted is not None:
+                side = sam.sam_prompt_encoder.mask_input_size
+                shrunk = F.interpolate(
+                    painted, size=side, mode="bilinear", align_corners=False, antialias=True
+                )
+                logits, painted = (shrunk * 2 - 1) * PAINTED_LOGIT, None
+        is_first = frame not in track.tracked
+        if not is_first:
+            others = track.without_prompt(frame)
+            live = self._load(state, 1, others, (frame,))
+            self._commit(state, {1: others})
+            backwards = bool(track.tracked[frame].reverse)
+            selection = [self.engine.policy(state).select(live.bank, frame, backwards, state.length)]
+        features = self.engine.features(state, frame)
+        if painted is not None:
+            logits = None
+        out = sam.step(features, selection, points, painted, logits, is_first)
+        offers = []
+        if out.low_res_multimasks.shape[1] > 1:
+            offers = [
+                Offer(self._counts(out.low_res_multimasks[:, i : i + 1]), round(float(out.ious[0, i]), 4))
+                for i in range(out.low_res_multimasks.shape[1])
+            ]
+            if prompt.choice is not None and prompt.choice < len(offers):
+                out = sam.choose(out, torch.tensor([prompt.choice], device=sam.device))
+        mask = self.engine.shown(out, 0, state.storage_device)
+        record = pack({}, [mask.logits, mask.predicted_iou, mask.object_score_logits, out.obj_ptr])
+        return Answer(self._result(mask, record if keep else b"", None, 0.0), offers)
+
+    def _counts(self, logits: Tensor) -> str:
+        mask = enlarge(logits, self._size)[0, 0] > 0
+        return str(rle.encode_compressed(mask.cpu().numpy())["counts"])
+
+    def _result(self, mask: ObjectMask, record: bytes, reverse: bool | None, apart: float) -> Result:
+        presence = float(mask.object_score_logits.sigmoid())
+        place = self._log.put_record(record) if record else (0, 0, 0)
+        iou = float(mask.predicted_iou)
+        return Result(
+            self._counts(mask.logits),
+            round(iou, 4) if math.isfinite(iou) else 0.0,
+            round(presence, 4),
+            place,
+            reverse,
+            round(apart, 4),
+        )
+
+    # ------------------------------------------------------------------ what was found before
+
+    def _recall(self, result: Result) -> tuple[ObjectMask, Tensor, Tensor | None]:
+        """Mask, object pointer and, of tracked frames, spatial memory."""
+        _, tensors = unpack(self._log.get_record(result.record))
+        device = self.model.predictor.device
+        logits, iou, presence, pointer, *memory = (None if t is None else t.to(device) for t in tensors)
+        assert logits is not None
+        assert iou is not None
+        assert presence is not None
+        assert pointer is not None
+        return ObjectMask(logits, iou, presence), pointer, memory[0] if memory else None
+
+    def _load(self, state: VideoSession, obj: int, track: Track, around: tuple[int, ...]) -> ObjectTrack:
+        """Puts an object into a tracking state: all prompted frames, and tracked ones near some frames."""
+        live = state.track_for(obj)
+        state.tracks[obj] = live
+        for frame, result in track.asked.items():
+            known = self._memories.get(result.record)
+            mask, pointer, _ = self._recall(result)
+            if known is None:
+                live.pending[frame] = PendingMask(mask, pointer, is_conditioning=True)
+            else:
+                self._memories.move_to_end(result.record)
+                live.bank.add(known)
+                live.found[frame] = mask
+        for frame, result in track.tracked.items():
+            near = any(abs(frame - centre) <= self._reach for centre in around)
+            if frame in track.asked or not near:
+                continue
+            mask, pointer, memory = self._recall(result)
+            live.bank.add(MemoryEntry(frame, False, memory, pointer, mask.object_score_logits))
+            live.found[frame] = mask
+            live.tracked[frame] = bool(result.reverse)
+        return live
+
+    def _commit(self, state: VideoSession, tracks: dict[int, Track]) -> None:
+        """Lets prompted frames enter memory, and keeps what that gave."""
+        self.engine.commit(state)
+        for obj, track in tracks.items():
+            for frame, result in track.asked.items():
+                self._memories[result.record] = state.tracks[obj].bank.conditioning[frame]
+        while len(self._memories) > MEMORIES:
+            self._memories.popitem(last=False)
+
+    # ------------------------------------------------------------------ passes
+
+    def track(
+        self,
+        document: Document,
+        start: int,
+        direction: Direction,
+        limit: int | None,
+        stop: Callable[[], bool],
+    ) -> Iterator[tuple[int, bool, dict[int, Result]]]:
+        """Follows all prompted objects: (frame, backwards, results by object), a frame a step.
+
+        Args:
+            start: the first frame.
+            limit: frames after the first, in each direction; None for all.
+            stop: asked before each frame.
+        """
+        asked = {obj: track for obj, track in document.tracks.items() if track.prompts}
+        with torch.inference_mode():
+            state = self._state()
+            for obj, track in asked.items():
+                self._load(state, obj, track, (start,))
+            self._commit(state, asked)
+        for frames, reverse in planned(len(self._frames), start, limit, direction):
+            steps = track_run(self.engine, state, frames, reverse)
+            for frame in frames:
+                if stop():
+                    return
+                with torch.inference_mode():
+                    next(steps)
+                    results = {
+                        obj: self._tracked(state.tracks[obj], track, frame, reverse)
+                        for obj, track in asked.items()
+                        if frame not in track.asked
+                    }
+                    state.forget_tracked((start, frame), self._reach)
+                yield frame, reverse, results
+
+    def _tracked(self, live: ObjectTrack, track: Track, frame: int, reverse: bool) -> Result:
+        mask = live.found[frame]
+        entry = live.bank.get(frame)
+        assert entry is not None
+        former, apart = track.tracked.get(frame), 0.0
+        if former is not None:
+            apart = 1 - mask_iou(self._recall(former)[0].logits.to(mask.logits.device), mask.logits)
+        tensors = [mask.logits, mask.predicted_iou, mask.object_score_logits, entry.obj_ptr, entry.features]
+        return self._result(mask, pack({}, tensors), reverse, apart)

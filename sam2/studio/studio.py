@@ -1,0 +1,200 @@
+"""All sessions of a studio: whose they are, which are awake, and the model's thread that they share."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import asdict
+from typing import Any
+
+from sam2.studio.eventlog import VERSION, EventLog, LogError
+from sam2.studio.media import Library
+from sam2.studio.models import Loader, Models
+from sam2.studio.scheduler import Scheduler, Work
+from sam2.studio.session import POLICY, MissingError, Session
+from sam2.studio.settings import Settings
+
+SWEEP = 5.0
+"""Seconds between looks for idle sessions."""
+
+log = logging.getLogger(__name__)
+
+
+def owner_of(client: str) -> str:
+    """What is kept on disk of a client's secret."""
+    return hashlib.sha256(client.encode()).hexdigest()
+
+
+class Studio:
+    """The sessions under one folder.
+
+    Args:
+        load: loads a model by name and device; None for `load_model`.
+    """
+
+    def __init__(self, settings: Settings, load: Loader | None = None) -> None:
+        self.settings = settings
+        self.limits = settings.limits
+        folder = settings.folder
+        self.library = Library(settings.root, folder / "uploads", self.limits.pixels)
+        self.scheduler = Scheduler(self.limits.waiting)
+        self.scheduler.idle = self._sweep
+        self.models = Models(settings.model, settings.device, self.scheduler.notify, load)
+        self._folder = folder / "sessions"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.RLock()
+        self._restore()
+
+    def _restore(self) -> None:
+        for folder in sorted(self._folder.iterdir()):
+            if not (folder / "log.jsonl").exists():
+                continue
+            try:
+                self._add(Session(EventLog(folder), self.library, self.models.slot))
+            except (LogError, KeyError, TypeError, ValueError, OSError) as error:
+                log.warning("the session in %s cannot be read and is left alone: %s", folder, error)
+
+    def _add(self, session: Session) -> None:
+        with self._lock:
+            self._sessions[session.id] = session
+
+    # ------------------------------------------------------------------ sessions
+
+    def session(self, client: str, session_id: str) -> Session:
+        """A session of this client.
+
+        Raises:
+            MissingError: there is none; another client's counts as none.
+        """
+        session = self._sessions.get(session_id)
+        if session is None or session.client != owner_of(client):
+            raise MissingError(f"there is no session {session_id[:60]!r}: open the medium again")
+        session.used = time.monotonic()
+        if session.to_replay:
+            self._replay(session)
+        return session
+
+    def sessions(self, client: str) -> list[Session]:
+        """All sessions of this client, in the order in which they were opened."""
+        owner = owner_of(client)
+        with self._lock:
+            return [session for session in self._sessions.values() if session.client == owner]
+
+    def open(self, client: str, path: str, model: str | None) -> Session:
+        """The session of a medium: the one that there is, or a new one.
+
+        Raises:
+            PathRefusedError, FileNotFoundError, MediumError: see `Library`. ModelError: no such model.
+            ValueError: too many sessions.
+        """
+        if model is not None:
+            self.models.check(model)
+        file = self.library.find(path)
+        if (found := self._opened(client, path)) is not None:
+            return found
+        with self.library.open_file(file, path) as reader:
+            info = self.library.describe(reader, path)
+            reader[0]
+        with self._lock:
+            if (found := self._opened(client, path)) is not None:
+                return found
+            if len(self.sessions(client)) >= self.limits.sessions:
+                raise ValueError(f"there are {self.limits.sessions} sessions: delete one first")
+            session_log = EventLog(self._folder / secrets.token_urlsafe(16))
+            session_log.events.append(
+                {
+                    "seq": 0,
+                    "time": round(time.time(), 3),
+                    "type": "open",
+                    "version": VERSION,
+                    "client": owner_of(client),
+                    "path": path,
+                    "medium": asdict(info),
+                    "model": model or self.models.default,
+                    "policy": POLICY,
+                }
+            )
+            session_log.append(session_log.events[0])
+            session = Session(session_log, self.library, self.models.slot)
+            self._add(session)
+            return session
+
+    def _opened(self, client: str, path: str) -> Session | None:
+        return next((s for s in self.sessions(client) if s.path == path), None)
+
+    def delete(self, session: Session) -> None:
+        """Takes a session and all that was kept of it away."""
+        with self._lock:
+            self._sessions.pop(session.id, None)
+        session.close()
+        shutil.rmtree(session.log.folder, ignore_errors=True)
+
+    def _replay(self, session: Session) -> None:
+        with self._lock:
+            if not session.replaying:
+                session.replaying = True
+                self.scheduler.background(session.client, session.replay(), ready=session.ready)
+
+    # ------------------------------------------------------------------ work
+
+    def ask(
+        self, session: Session, call: Callable[[], Any], *, needs_model: bool = False, key: Any = None
+    ) -> Future[Any]:
+        """Queues something that a person waits for.
+
+        Args:
+            needs_model: it waits until the session's model is loaded.
+            key: a request of the same session and key that still waits is superseded.
+        """
+
+        def ready() -> bool:
+            return not session.to_replay and (not needs_model or session.ready())
+
+        return self.scheduler.request(
+            session.client, call, key=None if key is None else (session.id, key), ready=ready
+        )
+
+    def run(self, session: Session, steps: Iterator[Any]) -> Work:
+        """Queues long work of a session."""
+        return self.scheduler.background(session.client, steps)
+
+    def prepare(self, session: Session, frame: int) -> None:
+        """Encodes a frame when nothing more urgent waits."""
+
+        def steps() -> Iterator[None]:
+            session.embed(frame)
+            yield
+
+        self.scheduler.background(
+            session.client,
+            steps(),
+            key=(session.id, "embed"),
+            ready=lambda: not session.to_replay and session.ready(),
+        )
+
+    def _sweep(self) -> float | None:
+        """Puts idle sessions to sleep; in the scheduler's thread."""
+        with self._lock:
+            awake = [s for s in self._sessions.values() if s.is_awake and s.job is None]
+        awake.sort(key=lambda s: s.used)
+        late = time.monotonic() - self.limits.idle_seconds
+        for i, session in enumerate(awake):
+            if session.used < late or i < len(awake) - self.limits.awake_sessions:
+                session.sleep()
+        self.models.release({s.model for s in self._sessions.values() if s.is_awake})
+        return SWEEP if any(s.is_awake for s in awake) else None
+
+    def close(self) -> None:
+        """Ends the model's thread and lets all files go."""
+        for session in tuple(self._sessions.values()):
+            session.stop()
+        self.scheduler.close()
+        for session in tuple(self._sessions.values()):
+            session.close()
