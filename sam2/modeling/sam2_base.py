@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sam2.memory.entry import MemoryEntry, MemorySelection
 from sam2.memory.policies import FifoPolicy
+from sam2.modeling.backbones.image_encoder import ImageEncoder
 from sam2.modeling.layers import MLP
 from sam2.modeling.memory_tokens import memory_tokens
 from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput, enlarge
@@ -235,18 +236,23 @@ class SAM2Base(nn.Module):
             `backbone_fpn` (the finer levels already through the decoder's convolutions),
             `vision_pos_enc` and `vision_features`, as the published package gives them.
         """
-        backbone_out = self.image_encoder(img_batch)
+        finish: tuple[nn.Module, ...] = ()
         if self.use_high_res_features_in_sam:
-            levels = backbone_out["backbone_fpn"]
-            levels[0] = self.sam_mask_decoder.conv_s0(levels[0])
-            levels[1] = self.sam_mask_decoder.conv_s1(levels[1])
+            finish = (self.sam_mask_decoder.conv_s0, self.sam_mask_decoder.conv_s1)
+        if type(self.image_encoder) is ImageEncoder and not self.image_encoder._forward_hooks:
+            return self.image_encoder(img_batch, finish)
+        backbone_out = self.image_encoder(img_batch)
+        for i, layer in enumerate(finish):
+            backbone_out["backbone_fpn"][i] = layer(backbone_out["backbone_fpn"][i])
         return backbone_out
 
     def encode_image(self, images: Tensor) -> FrameFeatures:
         """Encodes normalised pictures [B, 3, S, S]."""
         out = self.forward_image(images)
         levels = self.num_feature_levels
-        return FrameFeatures(out["backbone_fpn"][-levels:], out["vision_pos_enc"][-levels:])
+        # one layout, so that features that were stored and fetched give the same bits
+        maps = [level.contiguous() for level in out["backbone_fpn"][-levels:]]
+        return FrameFeatures(maps, out["vision_pos_enc"][-levels:])
 
     def condition(self, features: FrameFeatures, selections: Sequence[MemorySelection] | None) -> Tensor:
         """The frame's embedding in the light of each object's memories.

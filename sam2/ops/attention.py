@@ -1,30 +1,52 @@
-"""Attention whose values are a projection of narrow memories, on a CPU and without gradients.
+"""Attention over many keys, on a CPU and without gradients.
 
-Shapes: N queries, M keys, D channels of queries and keys, K channels of a memory (K < D).
+PyTorch's kernel takes its products from the BLAS library, which on some processors leaves half of the
+vector units idle; oneDNN does not. The plain kernel is the twin, and serves everything else.
+
+Shapes: B batch, G heads, N queries, M keys, D channels of queries and keys, K channels of a value.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-ROWS_AT_A_TIME = 128
-"""Queries whose scores are held at a time: with 28,736 keys, 15 MB."""
+from sam2.ops.linear import fusable
+
+LEAST_KEYS = 1024
+"""With fewer keys or queries, arranging them for oneDNN costs what its products gain."""
 
 
-def read_memory(q_ND: Tensor, k_MD: Tensor, memory_MK: Tensor, bias_M: Tensor | None = None) -> Tensor:
-    """What each query reads of the memories: softmax(q k^T / sqrt(D) + bias) memory, [N, K].
+def _rows_at_a_time(keys: int) -> int:
+    """Queries whose scores are held at a time: with 28,736 keys, 15 MB."""
+    return 256 if keys <= 8192 else 128
 
-    A projection of the values may follow, because softmax's rows sum to one: P (m W + b) = (P m) W + b.
-    As memories are narrower than values, that saves three eighths of the work at K = 64 and D = 256.
+
+def read(q_ND: Tensor, k_MD: Tensor, v_MK: Tensor, bias_M: Tensor | None = None) -> Tensor:
+    """What each query reads of the values: softmax(q k^T / sqrt(D) + bias) v, [N, K].
+
     Serves what `sam2.ops.linear.fusable` allows.
     """
     pack = torch.ops.mkldnn._reorder_linear_weight
     matmul = torch.ops.mkldnn._linear_pointwise
-    keys = pack(k_MD.contiguous(), ROWS_AT_A_TIME)
-    memory = pack(memory_MK.t().contiguous(), ROWS_AT_A_TIME)
+    at_a_time = _rows_at_a_time(len(k_MD))
+    keys = pack(k_MD.contiguous(), at_a_time)
+    values = pack(v_MK.t().contiguous(), at_a_time)
     out = []
-    for rows in (q_ND * q_ND.shape[-1] ** -0.5).split(ROWS_AT_A_TIME):
+    for rows in (q_ND * q_ND.shape[-1] ** -0.5).split(at_a_time):
         shares = matmul(rows, keys, bias_M, "none", [], "").softmax(-1)
-        out.append(matmul(shares, memory, None, "none", [], ""))
+        out.append(matmul(shares, values, None, "none", [], ""))
     return torch.cat(out)
+
+
+def attention(q_BGND: Tensor, k_BGMD: Tensor, v_BGMD: Tensor, dropout: float = 0.0) -> Tensor:
+    """`scaled_dot_product_attention` without a mask: [B, G, N, D]."""
+    fewest = min(q_BGND.shape[-2], k_BGMD.shape[-2])
+    if dropout > 0.0 or fewest < LEAST_KEYS or not fusable(q_BGND):
+        return F.scaled_dot_product_attention(q_BGND, k_BGMD, v_BGMD, dropout_p=dropout)
+    out_BNGD = q_BGND.new_empty(q_BGND.transpose(1, 2).shape)
+    for b, of_picture in enumerate(zip(q_BGND, k_BGMD, v_BGMD)):
+        for g, (q_ND, k_MD, v_MD) in enumerate(zip(*of_picture)):
+            out_BNGD[b, :, g] = read(q_ND, k_MD, v_MD)
+    return out_BNGD.transpose(1, 2)

@@ -70,6 +70,28 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.linear(x, weight, bias)
 
 
+def pointwise_pair(first: nn.Conv2d, second: nn.Conv2d, x: Tensor) -> Tensor:
+    """`second(first(x))` for 1 x 1 convolutions and `x` [B, C, H, W]: W2 (W1 x) = (W2 W1) x."""
+    outer, inner = second.weight.flatten(1), first.weight.flatten(1)
+    assert first.bias is not None
+    assert second.bias is not None
+    bias = torch.addmv(second.bias, outer, first.bias)
+    return product(x.permute(0, 2, 3, 1), outer @ inner, bias).permute(0, 3, 1, 2)
+
+
+def is_pointwise(layer: nn.Module) -> bool:
+    """A 1 x 1 convolution as PyTorch makes it, with a bias and without hooks."""
+    return (
+        type(layer) is nn.Conv2d
+        and layer.kernel_size == layer.stride == (1, 1)
+        and layer.padding == (0, 0)
+        and layer.groups == 1
+        and layer.bias is not None
+        and not layer._forward_hooks
+        and not layer._forward_pre_hooks
+    )
+
+
 def linear(layer: nn.Module, x: Tensor, activation: Activation | None = None) -> Tensor:
     """`activation(layer(x))` for a linear `layer` and `x` [..., K]: [..., N]."""
     kernel = _fused_activation(activation)

@@ -12,9 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from sam2.modeling.backbones.hieradet import Hiera
+from sam2.modeling.backbones.image_encoder import FpnNeck
+from sam2.modeling.position_encoding import PositionEmbeddingSine
 from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.transformer import RoPEAttention, TwoWayTransformer
 from sam2.modeling.sam2_base import SAM2Base
+from sam2.ops.attention import attention
 from sam2.ops.linear import fusable, linear
 
 TOLERANCE = 2e-5
@@ -96,6 +99,46 @@ def test_trunk(size: tuple[int, int], windows: tuple[int, ...], monkeypatch: pyt
     both(lambda: tuple(trunk(picture)))
     for a, b in zip(block_by_block, trunk(picture)):
         assert (a - b).abs().max() < TOLERANCE * max(1.0, a.abs().max().item())
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(300, 256), (256, 700), (256, 30), (5, 256)])
+def test_attention_over_many_keys(queries: int, keys: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sam2.ops.attention.LEAST_KEYS", 256)
+    torch.manual_seed(0)
+    q, k, v = (3 * torch.randn(2, n, 4, 24).transpose(1, 2) for n in (queries, keys, keys))
+    both(lambda: (attention(q.clone().requires_grad_(), k, v).contiguous(),))
+    with torch.no_grad():
+        assert attention(q, k, v).shape == q.shape
+
+
+@pytest.mark.parametrize("top_down", [[2, 3], [1, 2], None])
+def test_joined_convolutions_of_the_neck(top_down: list[int] | None) -> None:
+    torch.manual_seed(0)
+    neck = FpnNeck(
+        PositionEmbeddingSine(32),
+        32,
+        [48, 24, 12, 6],
+        fpn_interp_model="nearest",
+        fpn_top_down_levels=top_down,
+    )
+    finish = [nn.Conv2d(32, 4, 1), nn.Conv2d(32, 8, 1)]
+    levels = [torch.randn(2, 6 * 2**i, 32 >> i, 32 >> i) for i in range(4)]
+    features, _ = neck(levels)
+    finished = [layer(x) for layer, x in zip(finish, features)] + features[2:]
+    both(lambda: tuple(neck(levels, finish)[0]))
+    for a, b in zip(finished, neck(levels, finish)[0]):
+        assert torch.equal(a, b)
+
+
+def test_position_table_is_bicubic_and_tiled() -> None:
+    trunk = Hiera(embed_dim=16, stages=(1, 1, 1, 1), window_pos_embed_bkg_spatial_size=(7, 5))
+    for table in (trunk.pos_embed, trunk.pos_embed_window):
+        nn.init.normal_(table)
+    spread = nn.functional.interpolate(trunk.pos_embed, size=(20, 28), mode="bicubic")
+    expected = (spread + trunk.pos_embed_window.tile(1, 1, 3, 4)[..., :20, :28]).permute(0, 2, 3, 1)
+    table = trunk.position_embedding(20, 28)
+    assert (table - expected).abs().max() < TOLERANCE
+    assert (trunk.position_embedding(20, 28, slice(9, 13)) - table[:, 9:13]).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("points", [1, 3, 30])

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2.modeling.layers import MLP, DropPath
+from sam2.ops.attention import attention
 from sam2.ops.linear import fusable, linear
 
 WINDOW_TOKENS = 2048
@@ -41,6 +42,12 @@ def window_unpartition(
     x = windows.view(-1, rows, cols, window_size, window_size, windows.shape[-1]).transpose(2, 3)
     x = x.reshape(-1, *pad_hw, windows.shape[-1])
     return x if pad_hw == hw else x[:, : hw[0], : hw[1]].contiguous()
+
+
+def _bicubic(before: int, after: int, like: Tensor) -> Tensor:
+    """Bicubic interpolation of `before` points to `after`, as a matrix [after, before]."""
+    points = torch.eye(before, dtype=like.dtype, device=like.device)[None, :, :, None]
+    return F.interpolate(points, size=(after, 1), mode="bicubic")[0, :, :, 0].t()
 
 
 def pool_positions(x: Tensor, pool: nn.Module | None) -> Tensor:
@@ -86,7 +93,7 @@ class MultiScaleAttention(nn.Module):
             q = pool_positions(q.reshape(batch, height, width, -1), self.q_pool)
             height, width = q.shape[1:3]
             q = q.reshape(batch, height * width, self.num_heads, -1)
-        out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        out = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return linear(self.proj, out.transpose(1, 2).reshape(batch, height, width, -1))
 
 
@@ -219,13 +226,21 @@ class Hiera(nn.Module):
         widths = [self.blocks[i].dim_out for i in self.stage_ends]
         self.channel_list: list[int] = widths[::-1] if return_interm_layers else widths[-1:]  # type: ignore[assignment]
 
-    def position_embedding(self, height: int, width: int) -> Tensor:
-        """Global table stretched to `height` x `width`, plus the window table tiled: [1, H, W, C]."""
-        spread = F.interpolate(self.pos_embed, size=(height, width), mode="bicubic")
-        window = self.pos_embed_window
-        rows, cols = -(-height // window.shape[-2]), -(-width // window.shape[-1])
-        tiled = window.tile(1, 1, rows, cols)[..., :height, :width]
-        return (spread + tiled).permute(0, 2, 3, 1)
+    def position_embedding(self, height: int, width: int, rows: slice = slice(None)) -> Tensor:
+        """Global table stretched to `height` x `width`, plus the window table tiled: [1, H, W, C].
+
+        Args:
+            rows: give these rows of it alone.
+        """
+        table_hwC = self.pos_embed[0].permute(1, 2, 0)
+        across_hWC = _bicubic(table_hwC.shape[1], width, table_hwC) @ table_hwC
+        down_Hh = _bicubic(table_hwC.shape[0], height, table_hwC)[rows]
+        spread_HWC = (down_Hh @ across_hWC.flatten(1)).unflatten(1, (width, -1))
+        window_hwC = self.pos_embed_window[0].permute(1, 2, 0)
+        side = window_hwC.shape[0]
+        y = torch.arange(height, device=table_hwC.device)[rows] % side
+        tiled_HWC = window_hwC[y].tile(1, -(-width // side), 1)[:, :width]
+        return (spread_HWC + tiled_HWC)[None]
 
     def _blocks_in_windows(self, height: int, width: int) -> int:
         """How many of the first blocks never leave the windows of the first: 0 where these do not tile."""
@@ -240,39 +255,46 @@ class Hiera(nn.Module):
         return len(self.blocks)
 
     def _through_windows(self, x: Tensor, blocks: int) -> tuple[Tensor, dict[int, Tensor]]:
-        """The first blocks, window by window: windows are cut once, and a few at a time stay in the cache.
+        """The first blocks, some rows of windows at a time, so that these stay in the cache.
 
-        Returns `x` [B, H, W, C] after the last of these blocks, and after each that ends a stage.
+        Args:
+            x: patches [B, H, W, C], still without their positions.
+
+        Returns:
+            `x` [B, H', W', C'] after the last of these blocks, and after each that ends a stage.
         """
+        batch, height, width, _ = x.shape
         side = self.window_spec[0]
-        rows, cols = x.shape[1] // side, x.shape[2] // side
-        windows, _ = window_partition(x, side)
-        at_a_time = max(1, WINDOW_TOKENS // side**2) if fusable(x) else len(windows)
+        at_a_time = height
+        if fusable(x):
+            at_a_time = max(1, WINDOW_TOKENS // (batch * side * width)) * side
         kept = [i for i in range(blocks) if i in self.stage_ends or i == blocks - 1]
-        parts: dict[int, list[Tensor]] = {i: [] for i in kept}
-        for part in windows.split(at_a_time):
+        strips: dict[int, list[Tensor]] = {i: [] for i in kept}
+        for top in range(0, height, at_a_time):
+            rows = slice(top, min(top + at_a_time, height))
+            strip = x[:, rows] + self.position_embedding(height, width, rows)
+            windows, hw = window_partition(strip, side)
+            windows = windows.contiguous()  # of a single row of windows they are a view
             for i, block in enumerate(self.blocks[:blocks]):
-                part = block(part, whole=True)
-                if i in parts:
-                    parts[i].append(part)
-        maps = {}
-        for i, pieces in parts.items():
-            joined = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-            side = joined.shape[1]
-            hw = (rows * side, cols * side)
-            maps[i] = window_unpartition(joined, side, hw, hw)
+                windows = block(windows, whole=True)
+                if i in strips:
+                    scale = side // windows.shape[1]
+                    shrunk = (hw[0] // scale, hw[1] // scale)
+                    strips[i].append(window_unpartition(windows, windows.shape[1], shrunk, shrunk))
+        maps = {i: torch.cat(parts, dim=1) if len(parts) > 1 else parts[0] for i, parts in strips.items()}
         return maps[blocks - 1], {i: maps[i] for i in kept if i in self.stage_ends}
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Picture [B, 3, H, W] -> features of each stage, finest first, [B, C, H / s, W / s]."""
         x = self.patch_embed(x)
-        x = x + self.position_embedding(x.shape[1], x.shape[2])
         outputs = []
         done = 0 if self.training else self._blocks_in_windows(x.shape[1], x.shape[2])
         if done:
             x, ends = self._through_windows(x, done)
             if self.return_interm_layers:
                 outputs = [ends[i].permute(0, 3, 1, 2) for i in ends]
+        else:
+            x = x + self.position_embedding(x.shape[1], x.shape[2])
         for i, block in enumerate(self.blocks[done:], start=done):
             x = block(x)
             if i == self.stage_ends[-1] or (i in self.stage_ends and self.return_interm_layers):

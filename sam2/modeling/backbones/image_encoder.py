@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sam2.ops.linear import fusable, is_pointwise, pointwise_pair
+
 
 class ImageEncoder(nn.Module):
     """A trunk and a neck.
@@ -27,14 +29,17 @@ class ImageEncoder(nn.Module):
                 f"{neck.backbone_channel_list}: set backbone_channel_list accordingly"
             )
 
-    def forward(self, sample: Tensor) -> dict:
+    def forward(self, sample: Tensor, finish: Sequence[nn.Module] = ()) -> dict:
         """Normalised picture [B, 3, H, W].
+
+        Args:
+            finish: 1 x 1 convolutions through which the finest levels go last.
 
         Returns:
             `backbone_fpn`: features, finest first, [B, d_model, H / s, W / s];
             `vision_pos_enc`: their encodings; `vision_features`: the coarsest features.
         """
-        features, pos = self.neck(self.trunk(sample))
+        features, pos = self.neck(self.trunk(sample), finish)
         if self.scalp:
             features, pos = features[: -self.scalp], pos[: -self.scalp]
         return {"vision_features": features[-1], "vision_pos_enc": pos, "backbone_fpn": features}
@@ -82,11 +87,21 @@ class FpnNeck(nn.Module):
         levels = range(len(self.convs)) if fpn_top_down_levels is None else fpn_top_down_levels
         self.fpn_top_down_levels = list(levels)
 
-    def forward(self, xs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Features of the trunk, finest first -> features and encodings, finest first."""
+    def forward(
+        self, xs: list[Tensor], finish: Sequence[nn.Module] = ()
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Features of the trunk, finest first -> features and encodings, finest first.
+
+        Args:
+            finish: 1 x 1 convolutions through which the finest levels go last.
+        """
         features: list[Tensor] = []
         coarser: Tensor | None = None
         for level in range(len(self.convs) - 1, -1, -1):
+            last = finish[level] if level < len(finish) else None
+            if last is not None and self._joins(level, last, xs[level]):
+                features.insert(0, pointwise_pair(self._lateral(level), last, xs[level]))
+                continue
             lateral = self.convs[len(self.convs) - 1 - level](xs[level])
             if level in self.fpn_top_down_levels and coarser is not None:
                 align = None if self.fpn_interp_model == "nearest" else False
@@ -101,5 +116,15 @@ class FpnNeck(nn.Module):
                     coarser = coarser / 2
             else:
                 coarser = lateral
-            features.insert(0, coarser)
+            features.insert(0, coarser if last is None else last(coarser))
         return features, [self.position_encoding(f).to(f.dtype) for f in features]
+
+    def _lateral(self, level: int) -> nn.Conv2d:
+        return self.convs[len(self.convs) - 1 - level].conv  # type: ignore[return-value, union-attr]
+
+    def _joins(self, level: int, last: nn.Module, x: Tensor) -> bool:
+        """Whether a level's two convolutions, with nothing between them, may run as one."""
+        alone = all(
+            i not in self.fpn_top_down_levels for i in (level, level - 1)
+        )  # takes nothing from above, and nobody below takes from it
+        return alone and fusable(x) and is_pointwise(self._lateral(level)) and is_pointwise(last)

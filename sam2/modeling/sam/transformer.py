@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sam2.modeling.layers import MLP
 from sam2.modeling.position_encoding import TableCache, axial_rotation, rotate
-from sam2.ops.attention import read_memory
+from sam2.ops.attention import attention, read
 from sam2.ops.linear import fusable, is_plain
 
 
@@ -63,8 +63,11 @@ class Attention(nn.Module):
 
     def _attend(self, q_BGND: Tensor, k_BGMD: Tensor, v_BGMD: Tensor, bias_M: Tensor | None = None) -> Tensor:
         dropout = self.dropout_p if self.training else 0.0
-        bias = None if bias_M is None else bias_M.expand(q_BGND.shape[-2], -1)
-        out = F.scaled_dot_product_attention(q_BGND, k_BGMD, v_BGMD, attn_mask=bias, dropout_p=dropout)
+        if bias_M is None:
+            out = attention(q_BGND, k_BGMD, v_BGMD, dropout)
+        else:
+            bias = bias_M.expand(q_BGND.shape[-2], -1)
+            out = F.scaled_dot_product_attention(q_BGND, k_BGMD, v_BGMD, attn_mask=bias, dropout_p=dropout)
         return self.out_proj(out.transpose(1, 2).flatten(-2))
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -145,7 +148,7 @@ class RoPEAttention(Attention):
         return self._attend(q, k, self._split(self.v_proj(v)), bias_M)
 
     def _reads_before_projecting(self, q_BGND: Tensor) -> bool:
-        """Whether values narrower than a head are projected after they were read; see `read_memory`."""
+        """Whether values narrower than a head are projected after they were read."""
         dropout = self.dropout_p if self.training else 0.0
         return (
             self.kv_in_dim < q_BGND.shape[-1] and dropout == 0.0 and fusable(q_BGND) and is_plain(self.v_proj)
@@ -154,14 +157,18 @@ class RoPEAttention(Attention):
     def _read_then_project(
         self, q_BGND: Tensor, k_BGMD: Tensor, v_BMK: Tensor, bias_M: Tensor | None
     ) -> Tensor:
-        read = torch.stack(
+        """As `_attend` of the projected values, because softmax's rows sum to one: P (m W + b) = (P m) W + b.
+
+        As memories are narrower than values, that saves three eighths of the work at K = 64 and D = 256.
+        """
+        seen = torch.stack(
             [
-                torch.stack([read_memory(q_ND, k_MD, v_MK, bias_M) for q_ND, k_MD in zip(q_GND, k_GMD)])
+                torch.stack([read(q_ND, k_MD, v_MK, bias_M) for q_ND, k_MD in zip(q_GND, k_GMD)])
                 for q_GND, k_GMD, v_MK in zip(q_BGND, k_BGMD, v_BMK)
             ]
         )
         weight_GKD = self.v_proj.weight.unflatten(0, (self.num_heads, -1)).transpose(1, 2)
-        out = read @ weight_GKD + self.v_proj.bias.unflatten(0, (self.num_heads, 1, -1))
+        out = seen @ weight_GKD + self.v_proj.bias.unflatten(0, (self.num_heads, 1, -1))
         return self.out_proj(out.transpose(1, 2).flatten(-2))
 
 
