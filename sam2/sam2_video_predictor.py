@@ -30,7 +30,9 @@ class SAM2VideoPredictor(SAM2Base):
         fill_hole_area: fill holes of at most this many pixels of the low-resolution mask; 0 for none.
         non_overlap_masks: a pixel belongs to one object at most.
         clear_non_cond_mem_around_input: forget tracked memories near a newly prompted frame.
-        add_all_frames_to_correct_as_cond: a frame corrected after tracking conditions others.
+        add_all_frames_to_correct_as_cond: a frame corrected after tracking conditions others, and keeps its
+            correction when tracked again. Off as published: streams and `TrackingEngine.ask` have it on.
+        max_batch: most objects in one batch; 1 tracks them one by one, with equal results.
         kwargs: options of `SAM2Base`.
     """
 
@@ -40,13 +42,17 @@ class SAM2VideoPredictor(SAM2Base):
         non_overlap_masks: bool = False,
         clear_non_cond_mem_around_input: bool = False,
         add_all_frames_to_correct_as_cond: bool = False,
+        max_batch: int = 16,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if max_batch < 1:
+            raise ValueError(f"max_batch is {max_batch}: at least one object is tracked at a time")
         self.fill_hole_area = fill_hole_area
         self.non_overlap_masks = non_overlap_masks
         self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
         self.add_all_frames_to_correct_as_cond = add_all_frames_to_correct_as_cond
+        self.max_batch = max_batch
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2VideoPredictor:
@@ -59,7 +65,11 @@ class SAM2VideoPredictor(SAM2Base):
     def engine(self) -> TrackingEngine:
         """The engine under this predictor's present options."""
         return TrackingEngine(
-            self, self.fill_hole_area, self.non_overlap_masks, self.clear_non_cond_mem_around_input
+            self,
+            self.fill_hole_area,
+            self.non_overlap_masks,
+            self.clear_non_cond_mem_around_input,
+            max_batch=self.max_batch,
         )
 
     @torch.inference_mode()
@@ -185,16 +195,15 @@ class SAM2VideoPredictor(SAM2Base):
         Raises:
             ValueError: no such object or frame.
         """
-        inference_state.check_frame(frame_idx)
-        track = inference_state.track_of(obj_id)
-        track.points.pop(frame_idx, None)
-        track.masks_given.pop(frame_idx, None)
-        track.pending.pop(frame_idx, None)
-        track.bank.release(frame_idx)
-        track.tracked.pop(frame_idx, None)
-        if not need_output:
-            return None
-        return _published(self.engine.result(inference_state, frame_idx))
+        with inference_state.lock:
+            inference_state.check_frame(frame_idx)
+            track = inference_state.track_of(obj_id)
+            track.points.pop(frame_idx, None)
+            track.masks_given.pop(frame_idx, None)
+            track.pending.pop(frame_idx, None)
+            track.bank.release(frame_idx)
+            track.tracked.pop(frame_idx, None)
+            return _published(self.engine.result(inference_state, frame_idx)) if need_output else None
 
     @torch.inference_mode()
     def remove_object(
@@ -209,17 +218,16 @@ class SAM2VideoPredictor(SAM2Base):
         Returns:
             The remaining ids, and (frame, masks) pairs.
         """
-        if obj_id not in inference_state.tracks and not strict:
-            return inference_state.obj_ids, []
-        frames = sorted(inference_state.track_of(obj_id).prompted_frames)
-        inference_state.remove(obj_id)
-        if not inference_state.tracks:
-            return [], []
-        updated = []
-        if need_output:
+        with inference_state.lock:
+            if obj_id not in inference_state.tracks and not strict:
+                return inference_state.obj_ids, []
+            frames = sorted(inference_state.track_of(obj_id).prompted_frames)
+            inference_state.remove(obj_id)
+            if not inference_state.tracks:
+                return [], []
             engine = self.engine
-            updated = [(f, engine.result(inference_state, f).logits) for f in frames]
-        return inference_state.obj_ids, updated
+            updated = [(f, engine.result(inference_state, f).logits) for f in frames] if need_output else []
+            return inference_state.obj_ids, updated
 
     def reset_state(self, inference_state: VideoSession) -> None:
         """Forgets all objects; the video stays open."""

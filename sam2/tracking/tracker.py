@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +19,7 @@ from sam2.tracking.prompting import ObjectPrompt
 from sam2.tracking.results import FrameResult
 from sam2.tracking.session import VideoSession
 from sam2.tracking.stream import StreamReader
+from sam2.video import LiveFrame, VideoWarning, is_live, open_live, open_video
 
 STREAM_COND_FRAMES = 4
 """Conditioning frames that a frame of a stream reads where the model sets no limit of its own."""
@@ -152,19 +156,25 @@ class StreamingTracker:
         self.session.remove(obj_id)
 
     def follow(
-        self, source: Iterable[Any], prompts: Mapping[int, Sequence[ObjectPrompt]] | None = None
+        self,
+        source: str | os.PathLike[str] | Iterable[Any],
+        prompts: Mapping[int, Sequence[ObjectPrompt]] | None = None,
     ) -> Iterator[FrameResult]:
-        """Results for each frame of a source.
+        """Results for each frame of a source, with its times where it has some.
 
         Args:
-            source: frames as `push` takes them, or `sam2.video.LiveFrame`s (`open_live` gives them).
+            source: frames as `push` takes them, or `LiveFrame`s (`open_live` gives them); or what to open:
+                "camera:0", an rtsp:// or http:// address, "-" for standard input, or the path of a video.
             prompts: by frame index.
+
+        Raises:
+            VideoError: the source cannot be opened, or was lost; LiveStallError: it gives no frame. Objects
+                and memories stay: call again to go on.
         """
         asked = prompts or {}
-        for item in source:
-            timestamp = getattr(item, "timestamp", None)
-            frame = item if timestamp is None else item.frame
-            yield self.step(frame, asked.get(self.frame_idx + 1, ()), timestamp)
+        with closing(_frames_of(source)) as frames:  # type: ignore[type-var]
+            for timestamp, frame in frames:
+                yield self.step(frame, asked.get(self.frame_idx + 1, ()), timestamp)
 
     def close(self) -> None:
         """Lets frames and memories go."""
@@ -175,3 +185,23 @@ class StreamingTracker:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+
+def _frames_of(source: str | os.PathLike[str] | Iterable[Any]) -> Iterator[tuple[float | None, Any]]:
+    """(seconds or None, frame) of whatever `StreamingTracker.follow` takes."""
+    if is_live(source):
+        with open_live(source) as live:
+            yield from ((item.timestamp, item.frame) for item in live)
+            if live.corrupt:
+                warnings.warn(
+                    f"{live.name}: {live.corrupt} packets did not decode", VideoWarning, stacklevel=2
+                )
+    elif isinstance(source, (str, os.PathLike)):
+        with open_video(source) as reader:
+            yield from zip(map(float, reader.timestamps), reader)
+    else:
+        for item in source:
+            if isinstance(item, LiveFrame):
+                yield item.timestamp, item.frame
+            else:
+                yield getattr(item, "time", None), item  # a PyAV frame has one

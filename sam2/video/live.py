@@ -176,7 +176,7 @@ def open_live(
 
             def start(channel: Channel) -> Frames:
                 pipe = Pipe(stream)
-                if format == "mjpeg" or (format is None and pipe.peek(2) == b"\xff\xd8"):
+                if format == "mjpeg" or (format is None and pipe.peek(2).startswith(b"\xff\xd8")):
                     return jpeg_frames(channel, pipe, fps)
                 return _decoded(channel, pipe, format, fps, True, options or {}, None)
 
