@@ -158,7 +158,8 @@ class Sharded(Alone):
             if isinstance(module, MultiScaleBlock):
                 fully_shard(module, mesh=mesh)
         self.sharded = _ShardedObjective(task)
-        self.objective = self.root = fully_shard(self.sharded, mesh=mesh)
+        self.objective = self.sharded
+        self.root = fully_shard(self.sharded, mesh=mesh)
 
     def accept(self, optimizer: Any) -> None:
         if not isinstance(optimizer, torch.optim.AdamW):

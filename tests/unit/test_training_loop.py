@@ -7,9 +7,7 @@ import errno
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,6 @@ from sam2.training.options import RunOptions, SourceOptions, as_plain, read_file
 from sam2.training.run import PvsTask, train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -55,14 +51,14 @@ def same(a: Path, b: Path) -> bool:
 
 
 def test_a_run_leaves_weights_metrics_and_pictures(tmp_path: Path) -> None:
-    summary = train(options(tmp_path / "a", picture_steps=6))
+    summary = train(options(tmp_path / "a", picture_steps=4))
     assert summary.finished
-    assert summary.step == 6
+    assert summary.step == 4
     with open(tmp_path / "a" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [r["step"] for r in rows] == ["2", "4", "6"]
+    assert [r["step"] for r in rows] == ["2", "4"]
     assert float(rows[-1]["total"]) > 0
-    with Image.open(tmp_path / "a" / "pictures" / "0000006.png") as sheet:
+    with Image.open(tmp_path / "a" / "pictures" / "0000004.png") as sheet:
         assert sheet.width == 4 * 68
     exported = load_file(tmp_path / "a" / "model.safetensors")
     saved = state.load_state(tmp_path / "a" / "state.pt")
@@ -81,38 +77,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path) -> None:
     assert train(options(tmp_path / "part"), resume=True).finished
     assert same(tmp_path / "whole", tmp_path / "part")
     read = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("whole", "part")]
-    assert len(read[0]) == len(read[1]) == 4
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
-    script = (
-        f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
-        "sys.modules['torch.utils.tensorboard'] = None\n"
-        "from training_helpers import toy_data; toy_data()\n"
-        "from sam2.cli import main\n"
-        "sys.exit(main(['train', *sys.argv[1:]]))\n"
-    )
-    file = tmp_path / "run.yaml"
-    run = toy_run(tmp_path / "killed", steps=12, save_minutes=0.0, log_steps=1)
-    file.write_text(yaml.safe_dump(run))
-    command, where = [sys.executable, "-c", script, str(file)], HERE.parents[1]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    child = subprocess.Popen(command, cwd=where, env=env)
-    try:
-        saved = tmp_path / "killed" / "state.pt"
-        limit = time.monotonic() + 120
-        while not saved.exists() and time.monotonic() < limit:
-            time.sleep(0.05)
-        time.sleep(0.3)
-    finally:
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    assert child.returncode == -signal.SIGKILL
-    subprocess.run([*command, "--resume"], cwd=where, env=env, check=True)
-    file.write_text(yaml.safe_dump({**run, "out": str(tmp_path / "whole")}))
-    subprocess.run(command, cwd=where, env=env, check=True)
-    assert same(tmp_path / "whole", tmp_path / "killed")
+    assert len(read[0]) == len(read[1]) == 3
 
 
 def test_an_interruption_saves_first(tmp_path: Path) -> None:
@@ -134,9 +99,26 @@ def test_an_interruption_saves_first(tmp_path: Path) -> None:
 
 
 def test_half_precision_trains_too(tmp_path: Path) -> None:
-    summary = train(options(tmp_path, steps=2, bf16=True))
+    run = options(tmp_path, steps=1, bf16=True)
+    task = PvsTask(run)
+    seen: dict[str, torch.dtype] = {}
+    trunk, head = task.model.image_encoder.trunk, task.model.sam_mask_decoder.iou_prediction_head
+    trunk.blocks[0].attn.register_forward_hook(lambda _, __, out: seen.update(attention=out.dtype))
+    head.register_forward_hook(lambda _, __, out: seen.update(iou=out.dtype))
+    losses = task.losses
+
+    def watched(*args: Any) -> dict[str, torch.Tensor]:
+        found = losses(*args)
+        seen.update(loss=found["total"].dtype)
+        return found
+
+    task.losses = watched  # type: ignore[method-assign]
+    summary = run_task(task, run)
+    assert seen == {"attention": torch.bfloat16, "iou": torch.bfloat16, "loss": torch.float32}
     assert 0 < summary.last["total"] < 100
     assert all(v.dtype == torch.float32 for v in weights(tmp_path).values() if v.is_floating_point())
+    moments = state.load_state(tmp_path / "state.pt")["optimizer"]["state"].values()
+    assert {m["exp_avg"].dtype for m in moments} == {torch.float32}
 
 
 def test_workers_make_the_same_batches(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def toy_run(out: Path, **changes: Any) -> dict[str, Any]:
     """A run of few steps on stills and clips, as a YAML file would hold it."""
     run: dict[str, Any] = {
         "out": str(out),
-        "steps": 6,
+        "steps": 4,
         "accumulate": 2,
         "log_steps": 2,
         "picture_steps": 0,
@@ -107,7 +107,7 @@ def toy_run(out: Path, **changes: Any) -> dict[str, Any]:
             {"source": "toy.toy_clip", "batch": 2, "objects": 3},
             {"source": "toy.toy_clip", "args": {"frames": 4}, "batch": 1, "frames": 3, "weight": 0.5},
         ],
-        "pvs": {"clicks": 2},
+        "pvs": {"clicks": 1},
         "loss": {"mask_loss": "balanced", "mask": 1},
         "optim": {"warmup": 2},
     }
