@@ -13,7 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.responses import Response
 
 from sam2 import __version__
-from sam2.studio import routes_live, routes_media, routes_sessions
+from sam2.studio import routes_exports, routes_live, routes_media, routes_sessions
 from sam2.studio.guard import Guard
 from sam2.studio.media import MediumError, PathRefusedError
 from sam2.studio.models import Loader
@@ -85,7 +85,7 @@ def create_app(settings: Settings, load: Loader | None = None) -> FastAPI:
     )
     for kind in STATUS:
         app.add_exception_handler(kind, _explain)
-    for part in (routes_media, routes_sessions, routes_live):
+    for part in (routes_media, routes_sessions, routes_exports, routes_live):
         app.include_router(part.router, prefix="/api")
 
     @app.get("/", include_in_schema=False)

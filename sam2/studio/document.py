@@ -104,6 +104,10 @@ class Track:
             return self.asked[frame]
         return self.tracked.get(frame)
 
+    def frames(self) -> set[int]:
+        """Frames with a mask."""
+        return {*self.asked, *self.tracked}
+
     def with_prompt(self, frame: int, prompt: Prompt, result: Result) -> Track:
         return replace(self, prompts={**self.prompts, frame: prompt}, asked={**self.asked, frame: result})
 
@@ -137,9 +141,7 @@ class Document:
 
     def masked(self) -> list[list[int]]:
         """[first, last] of runs of frames with results."""
-        return runs(
-            {f for track in self.tracks.values() for part in (track.asked, track.tracked) for f in part}
-        )
+        return runs({frame for track in self.tracks.values() for frame in track.frames()})
 
     @property
     def is_prompted(self) -> bool:

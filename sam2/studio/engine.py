@@ -1,6 +1,6 @@
 """Prompts and passes of one session as functions of its document: what goes in decides what comes out.
 
-The tracking state is made anew for each of them from prompts and recorded results, so that undo, a restart and
+The tracking state is made anew for each of them from prompts and recorded results: undo, a restart and
 a replay meet the same numbers. Only frames and their features are kept in between.
 """
 
@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 from sam2.masks import rle
 from sam2.memory import MemoryEntry
 from sam2.memory.records import pack, unpack
@@ -25,14 +26,19 @@ from sam2.studio.document import Document, Prompt, Result, Track
 from sam2.studio.eventlog import EventLog
 from sam2.studio.models import Model
 from sam2.tracking import FeatureBudget, FeatureCache, ObjectMask, ObjectTrack, VideoSession
-from sam2.tracking.passes import Direction, mask_iou, planned, track_run
+from sam2.tracking.passes import Direction, look_next, mask_iou, planned, track_run
 from sam2.tracking.prompting import checked_mask, checked_points
 from sam2.tracking.track import PendingMask
+from sam2.utils.amg import build_point_grid
 from sam2.video import VideoReader
 
 FEATURES = FeatureBudget(device_frames=4, host_bytes=32 * 2**20)
 PAINTED_LOGIT = 10.0
 """Logit of a painted mask that points then correct."""
+GRID, GRID_STEPS = 16, 8
+"""Points a side that automatic masks are asked at, and the slices in which that is done."""
+SAME = 0.8
+"""Automatic masks of at least this IoU are one."""
 MEMORIES = 64
 """Memories of prompted frames kept at hand."""
 
@@ -66,6 +72,7 @@ class Bench:
         self.engine = model.predictor.engine
         self._log = log
         self._size = (reader.height, reader.width)
+        self._step = max(1, max(self._size) // 256)
         sam = model.predictor
         self._frames = LazyFrames(reader, sam.image_size, sam.device, cache_size=2, close_reader=True)
         self._features = FeatureCache(FEATURES)
@@ -173,6 +180,31 @@ class Bench:
             round(apart, 4),
         )
 
+    @torch.inference_mode()
+    def everything(self, picture: np.ndarray) -> Iterator[tuple[int, int, list[Offer]]]:
+        """Masks of everything in a picture, some points of a grid a step: (done, total, new masks)."""
+        taken: list[Tensor] = []
+        grid = build_point_grid(GRID)
+        # a coarse look at all of the picture first: every eighth point, then the points between
+        parts = [grid[first::GRID_STEPS] for first in range(GRID_STEPS)]
+        for done, points in enumerate(parts, start=1):
+            generator = SAM2AutomaticMaskGenerator(
+                self.model.predictor,
+                points_per_side=None,
+                point_grids=[points],
+                points_per_batch=16,
+                pred_iou_thresh=0.75,
+                stability_score_thresh=0.9,
+                output_mode="coco_rle",
+            )
+            new = []
+            for one in generator.generate(picture):
+                small = torch.from_numpy(rle.decode(one["segmentation"])[:: self._step, :: self._step].copy())
+                if all(mask_iou(small, other) < SAME for other in taken):
+                    taken.append(small)
+                    new.append(Offer(str(one["segmentation"]["counts"]), round(one["predicted_iou"], 4)))
+            yield done, GRID_STEPS, new
+
     # ------------------------------------------------------------------ what was found before
 
     def _recall(self, result: Result) -> tuple[ObjectMask, Tensor, Tensor | None]:
@@ -265,3 +297,18 @@ class Bench:
             apart = 1 - mask_iou(self._recall(former)[0].logits.to(mask.logits.device), mask.logits)
         tensors = [mask.logits, mask.predicted_iou, mask.object_score_logits, entry.obj_ptr, entry.features]
         return self._result(mask, pack({}, tensors), reverse, apart)
+
+
+def doubts(document: Document, log: EventLog) -> list[tuple[int, int, float]]:
+    """Frames that a person should look at: (frame, object, score), worst first."""
+    state = VideoSession([], 1, 1, torch.device("cpu"), torch.device("cpu"))  # type: ignore[arg-type]
+    for obj, track in document.tracks.items():
+        live = state.tracks[obj] = state.track_for(obj)
+        for frame in sorted(track.frames()):
+            shown = track.shown(frame)
+            assert shown is not None
+            _, tensors = unpack(log.get_record(shown.record))
+            live.found[frame] = ObjectMask(*tensors[:3])  # type: ignore[arg-type]
+            if frame in track.prompts:
+                live.points[frame] = {}
+    return [(one.frame_idx, one.obj_id, one.score) for one in look_next(state)]

@@ -210,6 +210,34 @@ async def redo(mine: MySession) -> dict[str, Any]:
     return mine.session.to_json()
 
 
+# ---------------------------------------------------------------------- suggestions
+
+
+@router.post("/{session_id}/auto", status_code=202)
+async def begin_auto(mine: MySession, asked: schemas.OneFrame) -> dict[str, Any]:
+    """Looks for everything on a frame; candidates come by WebSocket, some at a time."""
+
+    def begin() -> dict[str, Any]:
+        mine.studio.run(mine.session, mine.session.begin_auto(asked.frame))
+        return {"frame": asked.frame, "candidates": []}
+
+    answer: dict[str, Any] = await mine.ask(begin, needs_model=True)
+    return answer
+
+
+@router.get("/{session_id}/auto")
+def get_auto(mine: MySession) -> dict[str, Any]:
+    """The candidates found so far."""
+    auto = mine.session.auto
+    return {"frame": None, "candidates": []} if auto is None else auto.to_json()
+
+
+@router.get("/{session_id}/marks")
+def get_marks(mine: MySession) -> dict[str, Any]:
+    """Marks for the timeline."""
+    return mine.session.marks()
+
+
 # ---------------------------------------------------------------------- propagation
 
 

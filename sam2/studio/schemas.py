@@ -100,6 +100,22 @@ class Propagate(Request):
     frames: Frame | None = None
 
 
+class LivePrompt(Request):
+    """Prompts an object on the camera's newest picture."""
+
+    type: Literal["prompt"]
+    object: Annotated[int, Field(ge=1, le=255)]
+    points: Annotated[list[Point], Field(max_length=256)] = []
+    box: tuple[Coordinate, Coordinate, Coordinate, Coordinate] | None = None
+
+
+class LiveRemove(Request):
+    """Forgets an object of the camera."""
+
+    type: Literal["remove"]
+    object: Annotated[int, Field(ge=1, le=255)]
+
+
 class NewExport(Request):
     """A format and its options."""
 

@@ -1,4 +1,4 @@
-"""One medium at work: its event log, its history, and what the model makes of it.
+"""One medium at work: its edits, its propagation, and what the model needs for them.
 
 Everything that changes a session runs in the scheduler's thread; what others read is replaced, never altered.
 """
@@ -7,37 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from sam2.masks import rle
 from sam2.masks.colors import object_color
 from sam2.studio.document import Document, History, Prompt, Result, Track
-from sam2.studio.eventlog import VERSION, EventLog, LogError
-from sam2.studio.hub import Hub
-from sam2.studio.media import Library, MediumInfo, Shown
+from sam2.studio.eventlog import EventLog
+from sam2.studio.media import Library, Shown
 from sam2.studio.models import Slot
+from sam2.studio.state import Look, MissingError, State
 
 if TYPE_CHECKING:
     from sam2.studio.engine import Bench
 
-POLICY = "fifo"
-"""Which memories a frame reads; recorded, since another one would give other masks."""
-
-
-class MissingError(LookupError):
-    """Something that is not there."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How an object is called and drawn."""
-
-    name: str
-    color: str
-    visible: bool = True
-    opacity: float = 0.45
-    outline: bool = True
+__all__ = ["MissingError", "Session"]
 
 
 @dataclass(eq=False)
@@ -54,7 +37,18 @@ class Pass:
         return {"direction": self.direction, "start": self.start, "done": self.done, "total": self.total}
 
 
-class Session:
+@dataclass(eq=False)
+class Auto:
+    """Masks of everything on one frame, as far as they were found."""
+
+    frame: int
+    candidates: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"frame": self.frame, "candidates": self.candidates}
+
+
+class Session(State):
     """One medium of one client.
 
     Args:
@@ -67,47 +61,32 @@ class Session:
     """
 
     def __init__(self, log: EventLog, library: Library, slot: Callable[[str], Slot]) -> None:
-        if not log.events or log.events[0].get("type") != "open" or log.events[0].get("version") != VERSION:
-            raise LogError(f"{log.folder} holds no session of version {VERSION}")
-        opened = log.events[0]
-        self.id = log.folder.name
-        self.client: str = opened["client"]
-        self.path: str = opened["path"]
-        self.info = MediumInfo(**opened["medium"])
-        self.hub = Hub()
-        self.log = log
+        super().__init__(log)
         self.shown = Shown(library, self.path)
-        self.history = History()
         self.job: Pass | None = None
-        self.done = False
-        self.model: str = opened["model"]
         self.used = time.monotonic()
-        self._digest: str | None = None
+        self.replaying = False
+        self.fault: str | None = None
+        """Why lost results could not be computed again."""
+        self.auto: Auto | None = None
+        self._marks: tuple[int, dict[str, Any]] | None = None
         self._library = library
         self._slot = slot
-        self._looks: dict[int, Look] = {}
-        self._next_object = 1
-        self._seq = -1
         self._bench: Bench | None = None
-        self.to_replay: list[dict[str, Any]] = []
-        """Events whose results are lost and must be computed again."""
-        self.replaying = False
-        self._restore()
 
-    # ------------------------------------------------------------------ what others read
-
-    @property
-    def document(self) -> Document:
-        return self.history.now
-
-    @property
-    def revision(self) -> int:
-        """Number of the last event."""
-        return self._seq
+    def to_json(self) -> dict[str, Any]:
+        """The session as the page knows it."""
+        job = self.job
+        at_work = {"job": None if job is None else job.to_json(), "ready": self.is_embedded(0)}
+        return {**super().to_json(), **at_work}
 
     def slot(self) -> Slot:
         """The session's model, which begins to load where it has not."""
         return self._slot(self.model)
+
+    def is_restored(self) -> bool:
+        """Whether everything is as it was before a restart, or will never be."""
+        return not self.to_replay or self.fault is not None
 
     def ready(self) -> bool:
         """Whether the model can be asked: it is loaded, or has failed and will say so."""
@@ -121,149 +100,6 @@ class Session:
     def is_embedded(self, frame: int) -> bool:
         """Whether a prompt on this frame is answered without encoding it first."""
         return self._bench is not None and self._bench.is_embedded(frame)
-
-    def to_json(self) -> dict[str, Any]:
-        """The session as the page knows it."""
-        document, job = self.document, self.job
-        return {
-            "id": self.id,
-            "path": self.path,
-            **asdict(self.info),
-            "model": self.model,
-            "objects": [self.object_json(obj) for obj in document.tracks],
-            "prompts": [
-                {
-                    "frame": frame,
-                    "object": obj,
-                    "points": [list(point) for point in prompt.points],
-                    "box": prompt.box,
-                    "mask": prompt.mask is not None,
-                    "choice": prompt.choice,
-                }
-                for obj, track in document.tracks.items()
-                for frame, prompt in sorted(track.prompts.items())
-            ],
-            "masked": document.masked(),
-            "revision": self._seq,
-            "can_undo": self.history.can_undo,
-            "can_redo": self.history.can_redo,
-            "done": self.done,
-            "job": None if job is None else job.to_json(),
-            "ready": self.is_embedded(0),
-            "restoring": bool(self.to_replay),
-        }
-
-    def object_json(self, obj: int) -> dict[str, Any]:
-        """An object as the page knows it."""
-        return {"id": obj, **asdict(self.look(obj))}
-
-    def look(self, obj: int) -> Look:
-        """How an object is called and drawn."""
-        return self._looks[obj]
-
-    def masks_json(self, frame: int) -> dict[str, Any]:
-        """What is shown on a frame."""
-        objects = [
-            {"id": obj, "mask": self.mask_json(r.counts), "iou": r.iou, "presence": r.presence}
-            for obj, r in self.document.shown(frame).items()
-        ]
-        return {"frame": frame, "revision": self._seq, "objects": objects}
-
-    def mask_json(self, counts: str) -> dict[str, Any]:
-        """A mask on the wire."""
-        return dict(rle.decompress({"size": [self.info.height, self.info.width], "counts": counts}))
-
-    def track(self, obj: int) -> Track:
-        """An object.
-
-        Raises:
-            MissingError: there is none of that id.
-        """
-        try:
-            return self.document.tracks[obj]
-        except KeyError:
-            known = ", ".join(map(str, self.document.tracks)) or "none yet"
-            raise MissingError(f"object {obj} does not exist; objects of this session: {known}") from None
-
-    def check_frame(self, frame: int) -> None:
-        """Raises MissingError where the medium has no such frame."""
-        if not 0 <= frame < self.info.frames:
-            raise MissingError(f"frame {frame} does not exist: there are frames 0 to {self.info.frames - 1}")
-
-    # ------------------------------------------------------------------ events
-
-    def _restore(self) -> None:
-        events, results = self.log.events, self.log.results()
-        needed = [e["seq"] for e in events if e["type"] in ("prompt", "tracked")]
-        if any(seq not in results for seq in needed):
-            self.to_replay = events
-        for event in events:
-            if not self.to_replay or event["type"] in ("open", "model", "done"):
-                self._apply(event, results.get(event["seq"], {}))
-        self._seq = events[-1]["seq"]
-
-    def _record(self, kind: str, results: dict[int, Result] | None = None, **values: Any) -> None:
-        """Writes an event and what was computed for it, and takes both over."""
-        event = {"seq": self._seq + 1, "time": round(time.time(), 3), "type": kind, **values}
-        if results is not None:
-            self.log.put_results(event["seq"], results)
-        self.log.append(event)
-        self._apply(event, results or {})
-
-    def _apply(self, event: dict[str, Any], results: dict[int, Result]) -> None:
-        """What an event does, given what was computed for it. The only way in which a session changes."""
-        self._seq = event["seq"]
-        getattr(self, f"_on_{event['type']}")(event, results)
-
-    def _on_open(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
-        self.model = event["model"]
-
-    def _on_model(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
-        self.model, self._digest = event["name"], event["sha256"]
-
-    def _on_done(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
-        self.done = event["done"]
-
-    def _on_look(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
-        self._looks = {**self._looks, event["object"]: Look(**event["look"])}
-
-    def _on_object(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
-        obj = event["object"]
-        self._on_look(event, {})
-        self._next_object = obj + 1
-        self.history.edit(f"object {obj}", self.document.with_track(obj, Track()))
-
-    def _on_remove(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
-        self.history.edit("remove", self.document.without(event["object"]))
-
-    def _on_prompt(self, event: dict[str, Any], results: dict[int, Result]) -> None:
-        obj, frame = event["object"], event["frame"]
-        track, prompt = self.document.tracks[obj], Prompt.from_json(event["prompt"])
-        # the first prompt of a new object is one step with its making
-        first = self.history.label == f"object {obj}"
-        (self.history.amend if first else self.history.edit)(
-            "prompt", self.document.with_track(obj, track.with_prompt(frame, prompt, results[obj]))
-        )
-
-    def _on_clear(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
-        track = self.document.tracks[event["object"]].without_prompt(event["frame"])
-        self.history.edit("clear", self.document.with_track(event["object"], track))
-
-    def _on_pass(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
-        self.history.edit("pass", self.document)
-
-    def _on_tracked(self, event: dict[str, Any], results: dict[int, Result]) -> None:
-        document = self.document
-        for obj, result in results.items():
-            track = document.tracks[obj].with_tracked({event["frame"]: result})
-            document = document.with_track(obj, track)
-        self.history.amend("pass", document)
-
-    def _on_undo(self, _event: dict[str, Any], _results: dict[int, Result]) -> None:
-        self.history.undo()
-
-    def _on_redo(self, _event: dict[str, Any], _results: dict[int, Result]) -> None:
-        self.history.redo()
 
     # ------------------------------------------------------------------ edits
 
@@ -424,11 +260,69 @@ class Session:
                 self.job = None
                 self.tell()
 
+    # ------------------------------------------------------------------ suggestions
+
+    def begin_auto(self, frame: int) -> Iterator[None]:
+        """Begins to look for everything on a frame; candidates come a few at a time, nothing is logged."""
+        self.check_frame(frame)
+        auto = self.auto = Auto(frame)
+        return self._auto_steps(auto)
+
+    def _auto_steps(self, auto: Auto) -> Iterator[None]:
+        for done, total, found in self.bench().everything(self.shown.frame(auto.frame)):
+            if self.auto is not auto:
+                return
+            new = [{"mask": self.mask_json(offer.counts), "iou": offer.iou} for offer in found]
+            auto.candidates = [*auto.candidates, *new]
+            event = {"type": "auto", "frame": auto.frame, "done": done, "total": total, "candidates": new}
+            self.hub.tell(event)
+            self.used = time.monotonic()
+            yield
+
+    def marks(self) -> dict[str, Any]:
+        """Presence and predicted IoU of every mask, where passes disagree, and where to look next."""
+        document, revision = self.document, self.revision
+        if self._marks is None or self._marks[0] != revision:
+            self._marks = revision, self._find_marks(document)
+        return self._marks[1]
+
+    def _find_marks(self, document: Document) -> dict[str, Any]:
+        timeline, apart = [], {}
+        for obj, track in document.tracks.items():
+            for frame in sorted(track.frames()):
+                shown = track.shown(frame)
+                assert shown is not None
+                mark = {"object": obj, "frame": frame, "presence": shown.presence, "iou": shown.iou}
+                timeline.append(mark)
+                apart[frame] = max(apart.get(frame, 0.0), shown.apart)
+        look_next = []
+        if self.info.kind == "video" and self.slot().model is not None:
+            from sam2.studio.engine import doubts
+
+            look_next = [
+                {"frame": frame, "object": obj, "score": round(score, 4)}
+                for frame, obj, score in doubts(document, self.log)
+            ]
+        return {
+            "timeline": timeline,
+            "disagreement": [{"frame": f, "score": s} for f, s in sorted(apart.items()) if s > 0],
+            "look_next": look_next,
+        }
+
     # ------------------------------------------------------------------ replay
 
     def replay(self) -> Iterator[None]:
         """Computes lost results again from the events, a prompt or a frame a step."""
-        events = self.to_replay
+        try:
+            yield from self._replay(self.to_replay)
+        except (OSError, ValueError) as error:
+            self.fault = f"the masks of this session are lost and cannot be computed again: {error}"
+            self.sleep()
+        finally:
+            self.replaying = False
+        self.tell()
+
+    def _replay(self, events: list[dict[str, Any]]) -> Iterator[None]:
         self.log.forget_results()
         self.history, self._looks = History(), {}
         steps: Iterator[tuple[int, bool, dict[int, Result]]] = iter(())
@@ -453,7 +347,7 @@ class Session:
             if results is not None:
                 yield
         self.to_replay = []
-        self.tell()
+        self.fault = None
 
     # ------------------------------------------------------------------ what is held
 
@@ -468,7 +362,7 @@ class Session:
             from sam2.studio.engine import Bench
 
             model = self.slot().get()
-            if self._digest != model.digest and not self.to_replay:
+            if self.digest != model.digest and not self.to_replay:
                 self._record("model", name=self.model, sha256=model.digest)
             reader = self._library.open(self.path)
             found = self._library.describe(reader, self.path)

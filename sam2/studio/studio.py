@@ -10,15 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from sam2.studio.eventlog import VERSION, EventLog, LogError
+from sam2.studio.exports import Exports
 from sam2.studio.media import Library
 from sam2.studio.models import Loader, Models
 from sam2.studio.scheduler import Scheduler, Work
-from sam2.studio.session import POLICY, MissingError, Session
+from sam2.studio.session import MissingError, Session
 from sam2.studio.settings import Settings
+from sam2.studio.state import POLICY
 
 SWEEP = 5.0
 """Seconds between looks for idle sessions."""
@@ -45,11 +48,13 @@ class Studio:
         self.library = Library(settings.root, folder / "uploads", self.limits.pixels)
         self.scheduler = Scheduler(self.limits.waiting)
         self.scheduler.idle = self._sweep
+        self.exports = Exports(folder / "exports", self.library)
         self.models = Models(settings.model, settings.device, self.scheduler.notify, load)
         self._folder = folder / "sessions"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._sessions: dict[str, Session] = {}
         self._lock = threading.RLock()
+        self._cameras = 0
         self._restore()
 
     def _restore(self) -> None:
@@ -138,7 +143,7 @@ class Studio:
 
     def _replay(self, session: Session) -> None:
         with self._lock:
-            if not session.replaying:
+            if not session.replaying and session.fault is None:
                 session.replaying = True
                 self.scheduler.background(session.client, session.replay(), ready=session.ready)
 
@@ -155,10 +160,15 @@ class Studio:
         """
 
         def ready() -> bool:
-            return not session.to_replay and (not needs_model or session.ready())
+            return session.is_restored() and (not needs_model or session.ready())
+
+        def checked() -> Any:
+            if session.to_replay:
+                raise ValueError(session.fault)
+            return call()
 
         return self.scheduler.request(
-            session.client, call, key=None if key is None else (session.id, key), ready=ready
+            session.client, checked, key=None if key is None else (session.id, key), ready=ready
         )
 
     def run(self, session: Session, steps: Iterator[Any]) -> Work:
@@ -169,15 +179,33 @@ class Studio:
         """Encodes a frame when nothing more urgent waits."""
 
         def steps() -> Iterator[None]:
-            session.embed(frame)
+            if not session.to_replay:
+                session.embed(frame)
             yield
 
         self.scheduler.background(
             session.client,
             steps(),
             key=(session.id, "embed"),
-            ready=lambda: not session.to_replay and session.ready(),
+            ready=lambda: session.is_restored() and session.ready(),
         )
+
+    @contextmanager
+    def one_camera(self) -> Iterator[None]:
+        """Counts a live stream.
+
+        Raises:
+            ValueError: there are too many.
+        """
+        with self._lock:
+            if self._cameras >= self.limits.live_streams:
+                raise ValueError(f"{self._cameras} cameras are at work already: close another page first")
+            self._cameras += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._cameras -= 1
 
     def _sweep(self) -> float | None:
         """Puts idle sessions to sleep; in the scheduler's thread."""
@@ -195,6 +223,7 @@ class Studio:
         """Ends the model's thread and lets all files go."""
         for session in tuple(self._sessions.values()):
             session.stop()
+        self.exports.close()
         self.scheduler.close()
         for session in tuple(self._sessions.values()):
             session.close()
