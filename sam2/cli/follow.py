@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from signal import SIGINT, SIGTERM
@@ -100,9 +100,10 @@ def follow(
                 "start": passes[0].start,
             },
         )
-        writers = formats.open(folder.staging, source)
-        for writer in writers:
+        writers = []
+        for writer in formats.open(folder.staging, source):
             stack.callback(writer.close)
+            writers.append(writer)
         stop = stack.enter_context(Stop())
         began = time.monotonic()
         _prompt(predictor, session, objects)
@@ -154,11 +155,16 @@ def _input_details(args: argparse.Namespace, reader: VideoReader) -> dict[str, A
     }
 
 
-def _source(reader: VideoReader, objects: Sequence[ObjectPrompts], passes: Sequence[Pass]) -> Source:
+def marks_of(objects: Sequence[ObjectPrompts]) -> dict[int, list[Marks]]:
+    """What was pointed at, by frame."""
     marks: dict[int, list[Marks]] = defaultdict(list)
     for entry in objects:
         for prompt in entry.prompts:
             marks[prompt.frame].append(mark_of(prompt))
+    return marks
+
+
+def _source(reader: VideoReader, objects: Sequence[ObjectPrompts], passes: Sequence[Pass]) -> Source:
     covered = [frame for one in passes for frame in (one.frames[0], one.frames[-1])]
     return Source(
         picture=reader.__getitem__,
@@ -170,7 +176,7 @@ def _source(reader: VideoReader, objects: Sequence[ObjectPrompts], passes: Seque
         fps=float(reader.fps),
         timestamps=reader.timestamps[min(covered) : max(covered) + 1],
         sound=reader.path if reader.has_audio else None,
-        marks=marks,
+        marks=marks_of(objects),
     )
 
 
@@ -207,6 +213,12 @@ def _tracked(
 
 def _frame(found: FrameResult, reader: VideoReader, with_labels: bool) -> FrameMasks:
     index = found.frame_idx
+    file_name = reader.files[index].name if isinstance(reader, FolderReader) else f"{index:05d}.png"
+    return masks_of(found, file_name, float(reader.timestamps[index]), with_labels)
+
+
+def masks_of(found: FrameResult, file_name: str, when: float | None, with_labels: bool) -> FrameMasks:
+    """A result as writers take it; `with_labels` gives each pixel to the object that claims it most."""
     logits = found.logits[:, 0]
     masks = (logits > 0).cpu().numpy()
     presence = found.object_score_logits.float().sigmoid().tolist()
@@ -219,8 +231,7 @@ def _frame(found: FrameResult, reader: VideoReader, with_labels: bool) -> FrameM
         object_id: Found.of(masks[i], float(found.predicted_iou[i]), presence[i])
         for i, object_id in enumerate(found.obj_ids)
     }
-    file_name = reader.files[index].name if isinstance(reader, FolderReader) else f"{index:05d}.png"
-    return FrameMasks(index, file_name, float(reader.timestamps[index]), objects, labels)
+    return FrameMasks(found.frame_idx, file_name, when, objects, labels)
 
 
 class Stop:
@@ -228,9 +239,13 @@ class Stop:
 
     In its `with` block, the first Ctrl-C (or SIGTERM) sets `asked`; a second one interrupts at once, unless
     `finishing` is set: results are then getting their names.
+
+    Args:
+        wake: called with the first Ctrl-C, to end whatever is waited for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wake: Callable[[], None] | None = None) -> None:
+        self._wake = wake
         self.asked = False
         self.finishing = False
         self._before: dict[int, Any] = {}
@@ -250,4 +265,6 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        if self._wake is not None:
+            self._wake()
         print("sam2: stopping after this frame; Ctrl-C again drops everything", file=sys.stderr, flush=True)

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sam2.cli.arguments import add_model, add_output, add_verb, at_least, out_folder
 from sam2.cli.segment import add_prompts
+
+if TYPE_CHECKING:
+    from sam2.cli.formats import Formats
+    from sam2.prompts.files import ObjectPrompts
 
 DIRECTIONS = ("forward", "backward", "both")
 
@@ -15,6 +21,8 @@ examples:
   sam2 track clip.mp4 --point 320,180
   sam2 track clip.mp4 --frame 40 --box 80,60,240,200 --direction both --format overlay,davis,coco
   sam2 track frames/ --prompts prompts.json --out out/clip
+  sam2 track camera:0 --box 80,60,240,200 --frames 300
+  ffmpeg -i clip.mp4 -f mjpeg - | sam2 track - --point 320,180
 
 Ctrl-C stops after the frame at work and keeps what is finished; a second one drops everything.
 """
@@ -31,7 +39,10 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
         _EXAMPLE,
     )
     parser.add_argument(
-        "video", type=Path, metavar="VIDEO", help="MP4, MOV, WebM, AVI, GIF, …, or a folder of pictures"
+        "video",
+        metavar="VIDEO",
+        help="MP4, MOV, WebM, AVI, GIF, …, or a folder of pictures; or live: camera:0, an rtsp:// or http:// "
+        "address, - for standard input",
     )
     add_prompts(parser)
     parser.add_argument(
@@ -57,22 +68,68 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     span.add_argument(
         "--frames", type=at_least(1), metavar="N", help="at most so many frames in each direction"
     )
+    live = parser.add_argument_group("live sources", "tracked forwards until they end, or Ctrl-C")
+    live.add_argument(
+        "--input-format",
+        metavar="NAME",
+        help="of standard input: mjpeg, rgb24 (raw pixels, with --size), or a container; default: found out",
+    )
+    live.add_argument("--size", type=size, metavar="WxH", help="of raw pixels; or asked of a camera")
+    live.add_argument(
+        "--fps", type=float, metavar="N", help="of input without times of its own; or asked of a camera"
+    )
+    live.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="give up where no frame comes for so long; default 10",
+    )
+    live.add_argument(
+        "--drop",
+        choices=("oldest", "none"),
+        help="oldest: drop frames that come too fast (default, but for standard input: none)",
+    )
     add_model(parser)
     add_output(parser, ["overlay", "davis"])
     parser.set_defaults(run=run)
 
 
+def size(text: str) -> tuple[int, int]:
+    """640x480"""
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size: write width and height as 640x480")
+    return int(match[1]), int(match[2])
+
+
 def run(args: argparse.Namespace) -> int:
     """Reads, tracks, writes as it goes."""
     from sam2.cli.asked import asked_objects
-    from sam2.cli.follow import follow
     from sam2.cli.formats import Formats
-    from sam2.formats import OutputFolder
-    from sam2.video import open_video
+    from sam2.video import is_live
 
     formats = Formats.of(args, is_video=True)
     objects = asked_objects(args, args.frame)
     formats.check_ids(entry.id for entry in objects)
+    for entry in objects:
+        for prompt in entry.prompts:
+            if prompt.mask is not None and (prompt.points is not None or prompt.box is not None):
+                raise ValueError(
+                    f"object {entry.id}, frame {prompt.frame}: in a video a mask stands alone: "
+                    "leave out the points and the box"
+                )
+    return (_run_live if is_live(args.video) else _run_file)(args, formats, objects)
+
+
+def _run_file(args: argparse.Namespace, formats: Formats, objects: list[ObjectPrompts]) -> int:
+    from sam2.cli.follow import follow
+    from sam2.formats import OutputFolder
+    from sam2.video import open_video
+
+    for name in ("input_format", "size", "fps", "timeout", "drop"):
+        if getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is for live sources, and {args.video} is a file")
+    args.video = Path(args.video)
     with open_video(args.video) as reader:
         last = reader.num_frames - 1
         for entry in objects:
@@ -82,13 +139,20 @@ def run(args: argparse.Namespace) -> int:
                         f"object {entry.id}: frame {prompt.frame} is out of range: {args.video} has "
                         f"frames 0 to {last}"
                     )
-                if prompt.mask is not None and (prompt.points is not None or prompt.box is not None):
-                    raise ValueError(
-                        f"object {entry.id}, frame {prompt.frame}: in a video a mask stands alone: "
-                        "leave out the points and the box"
-                    )
                 prompt.check_inside(reader.height, reader.width)
         if args.start is not None and args.start > last:
             raise ValueError(f"--start {args.start} is out of range: {args.video} has frames 0 to {last}")
         with OutputFolder(out_folder(args, args.video), formats.entries, args.force) as folder:
             return follow(args, formats, reader, objects, folder)
+
+
+def _run_live(args: argparse.Namespace, formats: Formats, objects: list[ObjectPrompts]) -> int:
+    from sam2.cli.stream import follow_live
+    from sam2.formats import OutputFolder
+    from sam2.video.live import shown_name
+
+    if args.direction != "forward" or args.start is not None:
+        raise ValueError("--direction and --start are for files: a live source is tracked as its frames come")
+    name = re.sub(r"[^\w.-]+", "-", shown_name(args.video)).strip("-") or "stdin"
+    with OutputFolder(args.out or Path("out") / name, formats.entries, args.force) as folder:
+        return follow_live(args, formats, objects, folder)

@@ -116,6 +116,11 @@ def is_live(source: Any) -> bool:
     )
 
 
+def shown_name(source: str) -> str:
+    """What a source is called: its address without a user's name and password."""
+    return re.sub(r"(?<=//)[^/@]*@", "", source)
+
+
 def open_live(
     source: Any,
     *,
@@ -188,9 +193,8 @@ def open_live(
     def start_address(channel: Channel) -> Frames:
         return _decoded(channel, address, form, fps, False, chosen, timeout)
 
-    return LiveSource(
-        str(source), start_address, queue_frames=queue_frames, drop=drop or "oldest", timeout=timeout
-    )
+    name = shown_name(str(source))
+    return LiveSource(name, start_address, queue_frames=queue_frames, drop=drop or "oldest", timeout=timeout)
 
 
 def _address(
