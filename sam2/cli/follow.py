@@ -87,7 +87,7 @@ def follow(
     predictor = choice.video_predictor()
     prompted = [prompt.frame for entry in objects for prompt in entry.prompts]
     passes = plan(args.direction, prompted, reader.num_frames, args.start, args.frames)
-    source = _source(reader, objects, passes)
+    source = _source(args, reader, objects, passes)
     with ExitStack() as stack:
         session = stack.enter_context(predictor.init_state(reader, async_loading_frames=True))
         result = ResultFile(
@@ -164,14 +164,16 @@ def marks_of(objects: Sequence[ObjectPrompts]) -> dict[int, list[Marks]]:
     return marks
 
 
-def _source(reader: VideoReader, objects: Sequence[ObjectPrompts], passes: Sequence[Pass]) -> Source:
+def _source(
+    args: argparse.Namespace, reader: VideoReader, objects: Sequence[ObjectPrompts], passes: Sequence[Pass]
+) -> Source:
     covered = [frame for one in passes for frame in (one.frames[0], one.frames[-1])]
     return Source(
         picture=reader.__getitem__,
         size=(reader.height, reader.width),
         is_video=True,
         objects={entry.id: ObjectInfo(entry.name) for entry in objects},
-        file_name=reader.path.name,
+        file_name=args.video.resolve().name,
         frames=reader.num_frames,
         fps=float(reader.fps),
         timestamps=reader.timestamps[min(covered) : max(covered) + 1],

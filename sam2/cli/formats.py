@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,12 +71,11 @@ class Formats:
         for one in self.chosen:
             one.format.check(self.is_video, ids)
 
-    def open(self, staging: Path, source: Source) -> list[Writer]:
-        """A writer for each."""
-        return [
-            one.format.open(staging / one.format.entry(one.options, self.is_video), source, one.options)
-            for one in self.chosen
-        ]
+    def open(self, staging: Path, source: Source) -> Iterator[Writer]:
+        """A writer for each, one after another: close each before or after the next is made."""
+        for one in self.chosen:
+            path = staging / one.format.entry(one.options, self.is_video)
+            yield one.format.open(path, source, one.options)
 
 
 def mark_of(prompt: FramePrompt) -> Marks:

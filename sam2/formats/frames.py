@@ -72,6 +72,14 @@ class Source:
         """Names of the classes: categories, else names; "object" for objects without."""
         return list(dict.fromkeys(self.class_name(key) for key in self.objects)) or ["object"]
 
+    @cached_property
+    def class_colors(self) -> dict[str, Color]:
+        """The colour of each class: that of its first object."""
+        colors: dict[str, Color] = {}
+        for object_id in self.objects:
+            colors.setdefault(self.class_name(object_id), self.color(object_id))
+        return colors or {self.classes[0]: object_color(1)}
+
     def class_name(self, object_id: int) -> str:
         """The class of an object."""
         info = self._info(object_id)
@@ -154,6 +162,13 @@ class FrameMasks:
     objects: Mapping[int, Found]
     labels: npt.NDArray[np.uint8] | None = None
     """Ids [H, W] where each pixel belongs to one object, where the model decided it by its logits."""
+
+    def union(self, size: tuple[int, int]) -> Mask:
+        """The pixels of any object, bool [H, W] of ``size`` (height, width)."""
+        whole = np.zeros(size, dtype=np.bool_)
+        for found in self.objects.values():
+            whole |= found.mask
+        return whole
 
     @property
     def name(self) -> str:

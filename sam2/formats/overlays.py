@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from sam2.formats.choices import OverlayOptions
 from sam2.formats.frames import FrameMasks, Picture, Source
 from sam2.formats.stills import Files
@@ -79,9 +82,15 @@ class _OverlayVideo(VideoFile):
     def __init__(self, path: Path, source: Source, options: OverlayOptions) -> None:
         super().__init__(path, source)
         self._pen = _Pen(source, options)
+        self._widest = options.gif_width if options.container == "gif" else source.size[1]
 
     def add(self, frame: FrameMasks) -> None:
-        self.write(frame, self._pen.draw(frame, list(frame.objects)))
+        picture = self._pen.draw(frame, list(frame.objects))
+        height, width = picture.shape[:2]
+        if width > self._widest:
+            size = self._widest, max(1, round(height * self._widest / width))
+            picture = np.array(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+        self.write(frame, picture)
 
 
 def open_overlay(path: Path, source: Source, options: OverlayOptions) -> Files | VideoFile:

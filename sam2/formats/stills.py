@@ -29,9 +29,9 @@ class Files:
     def close(self) -> None:
         """Nothing is open."""
 
-    def path(self, frame: FrameMasks, object_id: int) -> Path:
-        """root/ID/FRAME.png of a video, root/ID.png of a picture."""
-        parts = (str(object_id), frame.name) if self.source.is_video else (str(object_id),)
+    def path(self, frame: FrameMasks, name: str) -> Path:
+        """root/NAME/FRAME.png of a video, root/NAME.png of a picture."""
+        parts = (name, frame.name) if self.source.is_video else (name,)
         return self.root.joinpath(*parts[:-1], f"{parts[-1]}.png")
 
 
@@ -54,13 +54,4 @@ class BinaryPng(Files):
 
     def add(self, frame: FrameMasks) -> None:
         for object_id, found in frame.objects.items():
-            png.write_binary_png(self.path(frame, object_id), found.mask)
-
-
-class CutOut(Files):
-    """PNG with alpha per object."""
-
-    def add(self, frame: FrameMasks) -> None:
-        picture = self.source.picture(frame.index)
-        for object_id, found in frame.objects.items():
-            png.write_cut_out(self.path(frame, object_id), picture, found.mask)
+            png.write_binary_png(self.path(frame, str(object_id)), found.mask)

@@ -60,6 +60,8 @@ def export(
             if not done:
                 raise ValueError(f"there is no frame to export as {name}")
             writer.finish()
+        if is_folder:
+            made.mkdir(exist_ok=True)  # without objects there may be no file
         if target.endswith(".zip"):
             _zip(made, output.staging / target)
         elif target != entry:

@@ -29,3 +29,19 @@ def object_color(object_id: int) -> Color:
     saturation, value = ((0.78, 0.97), (0.55, 1.0), (0.9, 0.8))[index % 3]
     red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN % 1.0, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def to_hex(color: Color) -> str:
+    """``#rrggbb`` of a colour."""
+    return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+def from_hex(text: str) -> Color:
+    """The colour of ``#rrggbb``.
+
+    Raises:
+        ValueError: not of that form.
+    """
+    if len(text) != 7 or text[0] != "#":
+        raise ValueError(f"a colour is written #rrggbb, not {text!r}")
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)

@@ -156,6 +156,15 @@ def counts_of(rle: AnyRLE) -> _Counts:
     return runs
 
 
+def row_runs(mask: npt.ArrayLike) -> _Counts:
+    """Run lengths ``int64 [K]`` in row-major order, off first, as CVAT and Label Studio count them."""
+    flat = as_mask(mask).ravel()
+    starts = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat[0]:
+        starts = np.concatenate(([0], starts))
+    return np.diff(starts, prepend=0, append=len(flat))
+
+
 def compress_counts(counts: npt.ArrayLike) -> str:
     """COCO's compressed string of run lengths."""
     values = np.array(counts, dtype=np.int64)

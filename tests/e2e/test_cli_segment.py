@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from e2e_helpers import picture_of
 from PIL import Image
 from pycocotools.coco import COCO
@@ -57,7 +58,7 @@ def test_every_format_holds_the_mask_of_the_library(sam2, tmp_path, photo, check
     (annotation,) = coco.loadAnns(coco.getAnnIds())
     np.testing.assert_array_equal(coco.annToMask(annotation), mask)
     assert coco.loadImgs(annotation["image_id"])[0]["file_name"] == "photo.png"
-    (polygon,) = yolo.from_text((out / "yolo/photo.txt").read_text(), mask.shape)
+    (polygon,) = yolo.from_text((out / "yolo/labels/train/photo.txt").read_text(), mask.shape)
     assert (polygon[1] & mask).sum() / (polygon[1] | mask).sum() > 0.8
     with Image.open(out / "overlay.png") as overlay:
         changed = (np.asarray(overlay) != picture_of()).any(axis=2)
@@ -129,7 +130,7 @@ def test_many_objects_from_a_prompt_file(sam2, tmp_path, photo, checkpoint, pred
     disc = predictor.predict(np.array([[32, 32]]), np.array([1]), multimask_output=False)[0][0] > 0
     np.testing.assert_array_equal(read_mask(out / "png/7.png"), disc)
     assert (out / "png/3.png").exists()
-    assert (out / "yolo/classes.txt").read_text() == "disc\nsky\n"
+    assert yaml.safe_load((out / "yolo/data.yaml").read_text())["names"] == {0: "disc", 1: "sky"}
     coco = COCO(out / "coco.json")
     names = {one["object_id"]: coco.cats[one["category_id"]]["name"] for one in coco.anns.values()}
     assert names == {7: "disc", 3: "sky"}

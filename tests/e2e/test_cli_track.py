@@ -60,7 +60,7 @@ def test_every_format_holds_the_masks_of_the_library(sam2, tmp_path, frames_fold
         annotation = coco.loadAnns(coco.getAnnIds(imgIds=index + 1))[0]
         assert coco.imgs[index + 1]["file_name"] == f"{name}.jpg"
         np.testing.assert_array_equal(coco.annToMask(annotation), mask)
-        assert (out / f"yolo/{name}.txt").read_text().startswith("0 ")
+        assert (out / f"yolo/labels/train/{name}.txt").read_text().startswith("0 ")
         assert written[index]["area"] == mask.sum()
         assert written[index]["predicted_iou"] == pytest.approx(float(result.predicted_iou[0]), abs=1e-4)
         presence = torch.sigmoid(result.object_score_logits[0]).item()
