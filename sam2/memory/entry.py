@@ -35,6 +35,21 @@ class MemoryEntry:
         return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
 
+@dataclass(frozen=True, eq=False)
+class ObjectMask:
+    """One object on one frame.
+
+    Invariant: `logits` is what a person is shown, holes already filled.
+    """
+
+    logits: Tensor
+    """Low-resolution mask logits [1, 1, S / 4, S / 4]."""
+    predicted_iou: Tensor
+    """[1]"""
+    object_score_logits: Tensor
+    """Presence logits [1, 1]."""
+
+
 @dataclass(frozen=True)
 class MemorySelection:
     """What one frame attends to.

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sam2.memory.entry import ObjectMask
 from sam2.ops import connected_components
 
 Box = NDArray[np.float64]
@@ -32,11 +33,25 @@ class Verdict:
     """The frame tells the object from a distractor, and serves for ever."""
 
 
-class Judge(Protocol):
-    """Follows one object in one direction, frame by frame, without a gap."""
+State = tuple[dict[str, Any], list[Tensor | None]]
+"""What `sam2.memory.records.pack` takes: plain JSON values, and tensors."""
 
-    def observe(self, frame_idx: int, mask: Tensor) -> None:
-        """Takes the mask bool [h, w] that a person was shown on a frame before the first to be judged."""
+
+class Follower(Protocol):
+    """What a policy knows of one object that it follows in one direction, frame by frame, without a gap."""
+
+    def state(self) -> State:
+        """All that it knows; later frames leave what was handed out as it is."""
+
+    def restore(self, values: dict[str, Any], tensors: list[Tensor | None]) -> None:
+        """Goes on exactly where the one whose `state` this is stood."""
+
+
+class Judge(Follower, Protocol):
+    """Follows an object by the masks that are offered on each frame."""
+
+    def begin(self, frame_idx: int, shown: ObjectMask | None) -> None:
+        """Takes the frame before the first that is to be judged, and what was shown there."""
 
     def judge(self, frame_idx: int, masks: Tensor, ious: list[float], presence: float) -> Verdict:
         """Masks bool [M, h, w], predicted IoUs [M] and the presence logit of the next frame."""
@@ -63,7 +78,10 @@ def box_iou(one: Box, other: Box) -> float:
 
 
 class BoxFilter:
-    """A Kalman filter of a box's centre and size that move at constant velocity (SAMURAI, section 3.1)."""
+    """A Kalman filter of a box's centre and size that move at constant velocity (SAMURAI, section 4.1).
+
+    The paper gives the state and the equations; the noises are ours, as shares of the box's size.
+    """
 
     def __init__(self, box: Box) -> None:
         size = box[2:] - box[:2]
@@ -89,17 +107,31 @@ class BoxFilter:
         self._mean = self._mean + gain @ (seen - self._mean[:4])
         self._covariance = self._covariance - gain @ spread @ gain.T
 
+    def to_lists(self) -> list[list[float]]:
+        """Mean and covariance, exactly."""
+        return [self._mean.tolist(), *self._covariance.tolist()]
+
+    @staticmethod
+    def from_lists(values: list[list[float]]) -> BoxFilter:
+        """What `to_lists` gave."""
+        made = BoxFilter(np.zeros(4))
+        made._mean, made._covariance = np.array(values[0]), np.array(values[1:])
+        return made
+
 
 @dataclass
 class MotionJudge:
-    """SAMURAI (arXiv 2411.11922): predicted IoU and agreement with a motion model choose the mask; only
-    frames whose mask, presence and motion scores pass their thresholds serve as recent memories.
+    """SAMURAI (arXiv 2411.11922): predicted IoU and agreement with a motion model choose the mask (equation
+    7); only frames whose mask, presence and motion scores pass their thresholds serve as recent memories
+    (section 4.2).
+
+    Of the numbers the paper gives the weight alone (table 4); the thresholds are ours.
     """
 
     motion_weight: float = 0.15
     """Share of the motion score in the choice (alpha_kf)."""
     stable_frames: int = 15
-    """Frames seen in a row before motion has a say."""
+    """Frames in a row on which the object was found before motion has a say (the paper's second tau_kf)."""
     min_iou: float = 0.5
     """Predicted IoU of a trusted frame (tau_mask)."""
     min_presence: float = 0.0
@@ -111,10 +143,9 @@ class MotionJudge:
         self._filter: BoxFilter | None = None
         self._seen = 0
 
-    def observe(self, frame_idx: int, mask: Tensor) -> None:
-        if self._filter is not None:
-            self._filter.predict()
-        self._see(box_of(mask))
+    def begin(self, frame_idx: int, shown: ObjectMask | None) -> None:
+        if shown is not None:
+            self._see(box_of(as_masks(shown.logits[0])[0]))
 
     def judge(self, frame_idx: int, masks: Tensor, ious: list[float], presence: float) -> Verdict:
         boxes = [box_of(mask) for mask in masks]
@@ -127,10 +158,9 @@ class MotionJudge:
                 weight = self.motion_weight
                 scores = [weight * m + (1 - weight) * iou for m, iou in zip(motion, ious, strict=True)]
         choice = max(range(len(scores)), key=scores.__getitem__)
-        present = presence > self.min_presence
-        self._see(boxes[choice] if present else None)
-        trusted = present and ious[choice] > self.min_iou and motion[choice] > self.min_motion
-        return Verdict(choice, trusted)
+        found = presence > self.min_presence and ious[choice] > self.min_iou
+        self._see(boxes[choice] if found else None)
+        return Verdict(choice, trusted=found and motion[choice] > self.min_motion)
 
     def _see(self, box: Box | None) -> None:
         if box is None:
@@ -142,31 +172,39 @@ class MotionJudge:
         else:
             self._filter.update(box)
 
+    def state(self) -> State:
+        return {"seen": self._seen, "filter": self._filter and self._filter.to_lists()}, []
+
+    def restore(self, values: dict[str, Any], tensors: list[Tensor | None]) -> None:
+        self._seen = values["seen"]
+        self._filter = values["filter"] and BoxFilter.from_lists(values["filter"])
+
 
 @dataclass
 class DistractorJudge:
-    """DAM4SAM (arXiv 2411.17576): a reliable frame whose other candidates reach beyond the chosen mask
-    shows a distractor, and becomes an anchor.
+    """DAM4SAM (arXiv 2411.17576, section 3.2): a reliable frame whose other candidates reach beyond the
+    chosen mask shows a distractor, and becomes an anchor. The numbers are the paper's.
     """
 
     min_iou: float = 0.8
-    """Predicted IoU of a reliable frame."""
+    """Predicted IoU of a reliable frame (theta_IoU)."""
     area_change: float = 0.2
-    """A reliable frame's area differs from the median by less than this share."""
+    """A reliable frame's area differs from the median by less than this share (theta_area)."""
     median_frames: int = 10
-    """Frames with the object over which the median is taken."""
+    """Frames with the object over which the median is taken (N_M)."""
     max_box_iou: float = 0.7
-    """Below this overlap of the boxes with and without the other candidates there is a distractor."""
+    """Below this overlap of the boxes with and without another candidate it is a distractor (theta_anc)."""
     interval: int = 5
-    """Frames between anchors."""
+    """Frames between anchors (Delta)."""
 
     def __post_init__(self) -> None:
         self._areas: deque[float] = deque(maxlen=self.median_frames)
         self._last_anchor: int | None = None
 
-    def observe(self, frame_idx: int, mask: Tensor) -> None:
-        self._areas.append(float(mask.sum()))
+    def begin(self, frame_idx: int, shown: ObjectMask | None) -> None:
         self._last_anchor = frame_idx
+        if shown is not None:
+            self._areas.append(float((shown.logits > 0).sum()))
 
     def judge(self, frame_idx: int, masks: Tensor, ious: list[float], presence: float) -> Verdict:
         choice = max(range(len(ious)), key=ious.__getitem__)
@@ -184,6 +222,13 @@ class DistractorJudge:
         if anchor:
             self._last_anchor = frame_idx
         return Verdict(choice, trusted=True, anchor=anchor)
+
+    def state(self) -> State:
+        return {"areas": list(self._areas), "last_anchor": self._last_anchor}, []
+
+    def restore(self, values: dict[str, Any], tensors: list[Tensor | None]) -> None:
+        self._areas = deque(values["areas"], maxlen=self.median_frames)
+        self._last_anchor = values["last_anchor"]
 
     def _shows_distractor(self, masks: Tensor, choice: int) -> bool:
         chosen = masks[choice]

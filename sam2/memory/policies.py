@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from sam2.memory.entry import MemoryEntry, MemorySelection
-from sam2.memory.judges import Judge
+from sam2.memory.judges import Follower
 
 T = TypeVar("T")
 
@@ -126,8 +126,8 @@ class FifoPolicy:
         """Whether no frame that follows `frame_idx`, in either direction, reads `frame` as a recent one."""
         return abs(frame - frame_idx) > self.horizon()
 
-    def new_judge(self) -> Judge | None:
-        """What follows an object and judges its frames; None where every frame is taken as it comes."""
+    def new_follower(self) -> Follower | None:
+        """What follows an object while it is tracked; None where every frame is taken as it comes."""
         return None
 
     def horizon(self) -> int:

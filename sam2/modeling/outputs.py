@@ -72,6 +72,18 @@ class FrameOutput:
         return self.exact_masks if self.exact_masks is not None else enlarge(self.low_res_masks, image_size)
 
 
+def take_rows(out: FrameOutput, rows: Tensor) -> FrameOutput:
+    """The objects `rows`, int [B'], of a tracked frame's output; one may come several times."""
+    return FrameOutput(
+        out.low_res_multimasks[rows],
+        out.ious[rows],
+        out.low_res_masks[rows],
+        out.obj_ptr[rows],
+        out.object_score_logits[rows],
+        tokens=None if out.tokens is None else out.tokens[rows],
+    )
+
+
 def enlarge(logits: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Mask logits [B, M, h, w] resized bilinearly to `size` (one side, or height and width)."""
     target = (size, size) if isinstance(size, int) else size

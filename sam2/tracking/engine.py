@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -11,8 +12,10 @@ from torch import Tensor
 from sam2.memory.entry import MemoryEntry, MemorySelection
 from sam2.memory.judges import Judge, Verdict, as_masks
 from sam2.memory.policies import FifoPolicy
+from sam2.memory.tree import TreePolicy
 from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput, enlarge
 from sam2.modeling.sam2_base import SAM2Base
+from sam2.tracking.branching import track_pathways
 from sam2.tracking.prompting import ObjectPrompt, checked_mask, checked_points
 from sam2.tracking.results import FrameResult, keep_strongest
 from sam2.tracking.session import VideoSession
@@ -75,13 +78,14 @@ class TrackingEngine:
         frame_idx: int,
         prompt: ObjectPrompt,
         *,
-        correct_as_conditioning: bool,
+        correct_as_conditioning: bool = True,
         normalized: bool = False,
     ) -> None:
         """Prompts an object, a new one where its id is new; the result waits for propagation.
 
         Args:
-            correct_as_conditioning: a correction of a tracked frame conditions others.
+            correct_as_conditioning: a correction of a tracked frame conditions others, and stands when the
+                frame is tracked again.
             normalized: coordinates are shares of the frame's size, not pixels.
 
         Raises:
@@ -148,7 +152,7 @@ class TrackingEngine:
             is_init,
         )
         track.pending[frame_idx] = PendingMask(
-            self._shown(out, 0, session.storage_device),
+            self.shown(out, 0, session.storage_device),
             out.obj_ptr.to(session.storage_device),
             is_conditioning=is_init or correct_as_conditioning,
         )
@@ -163,6 +167,8 @@ class TrackingEngine:
             # corrections before conditioning frames, so that a frame's last word conditions
             for frame_idx, waiting in sorted(track.pending.items(), key=lambda item: item[1].is_conditioning):
                 self._remember_prompted(session, track, frame_idx, waiting)
+            if track.pending:
+                track.stop_following()
             track.pending.clear()
 
     def _remember_prompted(
@@ -204,13 +210,29 @@ class TrackingEngine:
             return self.result(session, frame_idx)
 
     def _track_frame(self, session: VideoSession, frame_idx: int, reverse: bool) -> None:
-        groups: dict[tuple[int, int], list[tuple[ObjectTrack, MemorySelection]]] = defaultdict(list)
         policy = self.policy(session)
-        for track in session.tracks.values():
-            if frame_idx in track.bank.conditioning:
-                if self.clear_non_cond_mem_around_input:
+        if self.clear_non_cond_mem_around_input:
+            for track in session.tracks.values():
+                if frame_idx in track.bank.conditioning:
                     self._forget_around(track, frame_idx)
-                continue
+        followed = [t for t in session.tracks.values() if frame_idx not in t.bank.conditioning]
+        if isinstance(policy, TreePolicy):
+            track_pathways(self, session, policy, followed, frame_idx, reverse)
+        else:
+            self._track_greedily(session, policy, followed, frame_idx, reverse)
+        for track in session.tracks.values():
+            track.tracked[frame_idx] = reverse
+
+    def _track_greedily(
+        self,
+        session: VideoSession,
+        policy: FifoPolicy,
+        tracks: Sequence[ObjectTrack],
+        frame_idx: int,
+        reverse: bool,
+    ) -> None:
+        groups: dict[tuple[int, int], list[tuple[ObjectTrack, MemorySelection]]] = defaultdict(list)
+        for track in tracks:
             selection = policy.select(track.bank, frame_idx, reverse, session.length)
             groups[selection.shape].append((track, selection))
         for group in groups.values():
@@ -218,8 +240,6 @@ class TrackingEngine:
                 batch = group[start : start + self.max_batch]
                 judges = [self._judge(policy, track, frame_idx, reverse) for track, _ in batch]
                 self._track_batch(session, frame_idx, [t for t, _ in batch], [s for _, s in batch], judges)
-        for track in session.tracks.values():
-            track.tracked[frame_idx] = reverse
 
     def _tidy(self, session: VideoSession, frame_idx: int) -> None:
         """Puts away, or drops, what no coming frame reads."""
@@ -251,16 +271,9 @@ class TrackingEngine:
         if any(judges):
             choice = [verdict.choice for verdict in verdicts]
             out = self.model.choose(out, torch.tensor(choice, device=out.ious.device))
-        memory = None
-        if self.model.num_maskmem > 0:
-            memory = self.model.encode_memory(
-                features.embedding,
-                out.high_res_masks(self.model.image_size),
-                out.object_score_logits,
-                is_mask_from_pts=False,
-            ).to(session.storage_device, MEMORY_DTYPE)
+        memory = self.encode_tracked(session, features.embedding, out)
         for i, track in enumerate(tracks):
-            mask = self._shown(out, i, session.storage_device)
+            mask = self.shown(out, i, session.storage_device)
             track.bank.add(
                 MemoryEntry(
                     frame_idx,
@@ -274,15 +287,25 @@ class TrackingEngine:
             )
             track.found[frame_idx] = mask
 
+    def encode_tracked(self, session: VideoSession, embedding: Tensor, out: FrameOutput) -> Tensor | None:
+        """The spatial memories of a tracked frame's objects; None where the model has no memory."""
+        if self.model.num_maskmem == 0:
+            return None
+        return self.model.encode_memory(
+            embedding,
+            out.high_res_masks(self.model.image_size),
+            out.object_score_logits,
+            is_mask_from_pts=False,
+        ).to(session.storage_device, MEMORY_DTYPE)
+
     def _judge(self, policy: FifoPolicy, track: ObjectTrack, frame_idx: int, reverse: bool) -> Judge | None:
-        before = frame_idx + 1 if reverse else frame_idx - 1
-        if track.judge is None or track.judged != before:
-            track.judge = policy.new_judge()
-            shown = track.found.get(before) if track.judge is not None else None
-            if track.judge is not None and shown is not None:
-                track.judge.observe(before, as_masks(shown.logits[0])[0])
-        track.judged = frame_idx
-        return track.judge
+        judge = track.following(frame_idx, reverse)
+        if judge is None and (judge := policy.new_follower()) is not None:
+            before = frame_idx + 1 if reverse else frame_idx - 1
+            # frames below 0 are another video's, whose places and sizes say nothing here
+            cast(Judge, judge).begin(before, track.found.get(before) if before >= 0 else None)
+        track.follower, track.followed = judge, frame_idx
+        return cast("Judge | None", judge)
 
     @staticmethod
     def _verdict(judge: Judge | None, out: FrameOutput, i: int, frame_idx: int) -> Verdict:
@@ -291,7 +314,7 @@ class TrackingEngine:
         masks = as_masks(out.low_res_multimasks[i])
         return judge.judge(frame_idx, masks, out.ious[i].tolist(), float(out.object_score_logits[i]))
 
-    def _shown(self, out: FrameOutput, i: int, device: torch.device) -> ObjectMask:
+    def shown(self, out: FrameOutput, i: int, device: torch.device) -> ObjectMask:
         """Object `i` of a step's output as it is stored: a copy, with its holes filled."""
         logits = out.low_res_masks[i : i + 1]
         if self.fill_hole_area > 0:

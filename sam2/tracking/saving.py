@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from sam2.memory.entry import MemoryEntry
+from sam2.memory.judges import Follower
 from sam2.memory.records import RecordError, pack, pack_fields, unpack, unpack_fields
 from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
 
 _ENTRY = struct.Struct("<qQ")  # frame, length
-VERSION = 1
+VERSION = 2
 
 
 class SessionFileError(ValueError):
@@ -109,8 +110,11 @@ def write_track(archive: zipfile.ZipFile, number: int, track: ObjectTrack) -> di
     _write_records(archive, f"{name}/prompts", prompts)
     pending = ((f, _pack_pending(p)) for f, p in track.pending.items())
     _write_records(archive, f"{name}/pending", pending)
+    known = [] if track.follower is None else [(track.followed, pack(*track.follower.state()))]
+    _write_records(archive, f"{name}/follower", known)
     return {
         "id": track.obj_id,
+        "followed": track.followed,
         "tracked": _runs(track.tracked),
         "dropped": _runs(track.dropped),
     }
@@ -121,10 +125,15 @@ def read_track(
     number: int,
     part: dict[str, Any],
     track: ObjectTrack,
+    follower: Follower | None,
     device: torch.device,
     storage_device: torch.device,
 ) -> None:
-    """Fills an empty track; what no longer is at hand goes to its archive as it comes."""
+    """Fills an empty track; what no longer is at hand goes to its archive as it comes.
+
+    Args:
+        follower: a new one of the session's policy.
+    """
     name = f"objects/{number}"
 
     def entries(kind: str) -> Iterator[tuple[int, MemoryEntry]]:
@@ -148,6 +157,12 @@ def read_track(
             track.points[frame] = {"point_coords": placed[0], "point_labels": placed[1]}
     for frame, record in _read_records(archive, f"{name}/pending"):
         track.pending[frame] = _unpack_pending(record, storage_device)
+    track.followed = part["followed"]
+    for _, record in _read_records(archive, f"{name}/follower"):
+        assert follower is not None
+        values, tensors = unpack(record)
+        follower.restore(values, [None if t is None else t.to(storage_device) for t in tensors])
+        track.follower = follower
     for marks, runs in ((track.tracked, part["tracked"]), (track.dropped, part["dropped"])):
         for first, last, value in runs:
             marks.update(dict.fromkeys(range(first, last + 1), bool(value)))

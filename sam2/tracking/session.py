@@ -14,8 +14,8 @@ from torch import Tensor
 
 import sam2.utils.misc as misc
 from sam2.memory.archive import Archive, HistoryLostError, StorageOptions
+from sam2.memory.named import policy_from_json, policy_to_json
 from sam2.memory.policies import FifoPolicy
-from sam2.memory.trust import policy_from_json, policy_to_json
 from sam2.preprocess import LazyFrames
 from sam2.tracking import saving
 from sam2.tracking.features import FeatureCache
@@ -269,7 +269,8 @@ class VideoSession(PublishedState):
             )
             for number, part in enumerate(known["objects"]):
                 track = session.track_for(part["id"])
-                saving.read_track(archive, number, part, track, device, session.storage_device)
+                follower = None if session.policy is None else session.policy.new_follower()
+                saving.read_track(archive, number, part, track, follower, device, session.storage_device)
                 session.tracks[part["id"]] = track
         return session
 

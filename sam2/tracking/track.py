@@ -10,23 +10,11 @@ from torch import Tensor
 
 from sam2.memory.archive import Archive
 from sam2.memory.bank import MemoryBank
-from sam2.memory.judges import Judge
+from sam2.memory.entry import ObjectMask
+from sam2.memory.judges import Follower
 from sam2.memory.shelf import FrameMarks, Shelf
 
-
-@dataclass(frozen=True, eq=False)
-class ObjectMask:
-    """One object on one frame.
-
-    Invariant: `logits` is what a person is shown, holes already filled.
-    """
-
-    logits: Tensor
-    """Low-resolution mask logits [1, 1, S / 4, S / 4]."""
-    predicted_iou: Tensor
-    """[1]"""
-    object_score_logits: Tensor
-    """Presence logits [1, 1]."""
+__all__ = ["ObjectMask", "ObjectTrack", "PendingMask"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +51,11 @@ class ObjectTrack:
     bank: MemoryBank = field(default_factory=MemoryBank)
     tracked: FrameMarks = field(default_factory=FrameMarks)
     """Frames that a propagation reached, and whether it ran backwards."""
-    judge: Judge | None = None
-    """Follows the object where the policy judges frames; made anew where tracking starts."""
-    judged: int | None = None
-    """The last frame that `judge` saw."""
+    follower: Follower | None = None
+    """What the policy knows of the object while it is tracked; made anew where tracking starts, and after
+    each prompted frame."""
+    followed: int | None = None
+    """The last frame that `follower` saw."""
     dropped: FrameMarks = field(default_factory=FrameMarks)
     """Frames whose mask and memory were dropped to save space."""
 
@@ -105,6 +94,15 @@ class ObjectTrack:
                 self.masks_given.pop(frame, None)
                 self.dropped[frame] = True
 
+    def following(self, frame_idx: int, reverse: bool) -> Follower | None:
+        """`follower`, where it saw the frame before this one in the same direction."""
+        before = frame_idx + 1 if reverse else frame_idx - 1
+        return self.follower if self.followed == before and self.tracked.get(before) == reverse else None
+
+    def stop_following(self) -> None:
+        """Lets tracking start anew from what is remembered, on whatever frame comes next."""
+        self.follower = self.followed = None
+
     def forget_frame(self, frame_idx: int) -> None:
         """Forgets the mask and the memory of a frame; its prompt stays."""
         self.bank.discard(frame_idx)
@@ -115,3 +113,4 @@ class ObjectTrack:
         for part in (self.points, self.masks_given, self.pending, self.found, self.tracked, self.dropped):
             part.clear()
         self.bank.clear()
+        self.stop_following()

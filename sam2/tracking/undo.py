@@ -8,6 +8,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from sam2.memory.entry import MemoryEntry
+from sam2.memory.judges import Follower, State
 from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
 
 DEPTH = 32
@@ -37,6 +38,10 @@ class Before:
     pending: PendingMask | None
     memory: MemoryEntry | None
     found: ObjectMask | None
+    follower: Follower | None
+    followed: int | None
+    state: State | None
+    """Of `follower`, which may have gone on since."""
 
     @staticmethod
     def of(track: ObjectTrack, frame_idx: int, is_new: bool) -> Before:
@@ -50,6 +55,9 @@ class Before:
             track.pending.get(frame_idx),
             track.bank.get(frame_idx),
             track.found.get(frame_idx),
+            track.follower,
+            track.followed,
+            None if track.follower is None else track.follower.state(),
         )
 
     def restore(self) -> None:
@@ -63,3 +71,7 @@ class Before:
         else:
             track.bank.add(self.memory)
             track.found[frame] = self.found
+        if track.followed in (None, self.followed):
+            track.follower, track.followed = self.follower, self.followed
+            if self.follower is not None and self.state is not None:
+                self.follower.restore(*self.state)

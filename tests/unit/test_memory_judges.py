@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from tracking_helpers import clip, disk, farthest, mini_predictor, run
 
 from sam2.memory import (
+    POLICY_NAMES,
     DistractorAwarePolicy,
     FifoPolicy,
     FrameMarks,
@@ -21,9 +23,12 @@ from sam2.memory import (
     MemoryEntry,
     MotionAwarePolicy,
     StorageOptions,
+    TreePolicy,
     make_policy,
 )
+from sam2.memory.entry import ObjectMask
 from sam2.memory.judges import BoxFilter, DistractorJudge, MotionJudge, box_iou, box_of
+from sam2.memory.named import policy_from_json, policy_to_json
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from sam2.tracking import ObjectPrompt, VideoSession
 
@@ -82,20 +87,29 @@ def moving(t: int, dy: int = 0) -> Tensor:
     return box_mask(2 + t, 10 + dy, 12 + t, 20 + dy)
 
 
+def shown(mask: Tensor) -> ObjectMask:
+    return ObjectMask(mask[None, None] * 20.0 - 10.0, torch.ones(1), torch.ones(1, 1))
+
+
+def followed(frames: int) -> MotionJudge:
+    """A judge that saw the object move through `frames` frames."""
+    judge = MotionJudge()
+    judge.begin(0, shown(moving(0)))
+    for t in range(1, frames):
+        judge.judge(t, moving(t)[None], [0.9], presence=5.0)
+    return judge
+
+
 @pytest.mark.parametrize(("seen", "choice"), [(14, 1), (15, 0)])
 def test_motion_breaks_ties_once_the_object_was_seen_for_a_while(seen: int, choice: int) -> None:
-    judge = MotionJudge()
-    for t in range(seen):
-        judge.observe(t, moving(t))
+    judge = followed(seen)
     # on its own, predicted IoU prefers the look-alike
     candidates = torch.stack([moving(seen), moving(seen, dy=30)])
     assert judge.judge(seen, candidates, [0.80, 0.85], presence=5.0).choice == choice
 
 
 def test_motion_does_not_outweigh_a_much_better_mask() -> None:
-    judge = MotionJudge()
-    for t in range(20):
-        judge.observe(t, moving(t))
+    judge = followed(20)
     verdict = judge.judge(20, torch.stack([moving(20), moving(20, dy=30)]), [0.5, 0.9], presence=5.0)
     assert verdict.choice == 1
     assert not verdict.trusted  # it agrees with the motion nowhere
@@ -107,17 +121,21 @@ def test_motion_does_not_outweigh_a_much_better_mask() -> None:
 )
 def test_which_frames_motion_trusts(iou: float, presence: float, trusted: bool) -> None:
     judge = MotionJudge()
-    judge.observe(0, moving(0))
+    judge.begin(0, shown(moving(0)))
     assert judge.judge(1, moving(1)[None], [iou], presence).trusted == trusted
 
 
-def test_an_occlusion_starts_the_count_anew() -> None:
-    judge = MotionJudge()
-    for t in range(20):
-        judge.observe(t, moving(t))
-    judge.judge(20, moving(20)[None], [0.9], presence=-5.0)
+@pytest.mark.parametrize(("iou", "presence"), [(0.9, -5.0), (0.4, 5.0)])
+def test_an_occlusion_or_a_poor_mask_starts_the_count_anew(iou: float, presence: float) -> None:
+    judge = followed(20)
+    judge.judge(20, moving(20)[None], [iou], presence)
     verdict = judge.judge(21, torch.stack([moving(21), moving(21, dy=30)]), [0.80, 0.85], presence=5.0)
     assert verdict.choice == 1
+
+
+def test_how_far_back_motion_looks() -> None:
+    memories = bank(trusted={1, 2, 3, 28, 29}, others=set(range(4, 28)))
+    assert spatial(MotionAwarePolicy(look_back=27), memories, 30) == [(0, 0), (4, 3), (5, 28), (6, 29)]
 
 
 def test_motion_reads_the_last_trusted_frames_however_old() -> None:
@@ -144,7 +162,7 @@ def distractor_frame(far: bool = True) -> Tensor:
 
 def test_a_reliable_frame_with_a_distractor_becomes_an_anchor() -> None:
     judge = DistractorJudge()
-    judge.observe(0, distractor_frame()[0])
+    judge.begin(0, shown(distractor_frame()[0]))
     anchors = [t for t in range(1, 15) if judge.judge(t, distractor_frame(), [0.9, 0.5, 0.5], 4.0).anchor]
     assert anchors == [5, 10]
 
@@ -159,7 +177,7 @@ def test_a_reliable_frame_with_a_distractor_becomes_an_anchor() -> None:
 )
 def test_other_frames_do_not(masks: Tensor, iou: float) -> None:
     judge = DistractorJudge()
-    judge.observe(0, distractor_frame()[0])
+    judge.begin(0, shown(distractor_frame()[0]))
     verdict = judge.judge(10, masks, [iou] + [0.5] * (len(masks) - 1), 4.0)
     assert verdict.trusted
     assert not verdict.anchor
@@ -170,7 +188,7 @@ def test_other_frames_do_not(masks: Tensor, iou: float) -> None:
 )
 def test_frames_without_the_object_are_no_appearances(presence: float, mask: Tensor) -> None:
     judge = DistractorJudge()
-    judge.observe(0, distractor_frame()[0])
+    judge.begin(0, shown(distractor_frame()[0]))
     assert not judge.judge(1, mask, [0.9] * len(mask), presence).trusted
 
 
@@ -178,10 +196,13 @@ def test_distractor_aware_memory_has_two_halves() -> None:
     policy = DistractorAwarePolicy()
     seen = set(range(1, 24)) - {20}
     memories = bank(trusted=seen, others={20, 24, 25}, anchors={3, 8, 13, 18})
-    # anchors without time, the newest three; appearances at an interval; the latest frame was not trusted
-    assert spatial(policy, memories, 26) == [(0, 0), (0, 8), (0, 13), (0, 18), (4, 5), (5, 10), (6, 15)]
+    # anchors without time, the newest two; appearances at an interval; the latest frame was not trusted
+    assert spatial(policy, memories, 26) == [(0, 0), (0, 13), (0, 18), (4, 5), (5, 10), (6, 15)]
     memories = bank(trusted=seen | {25}, others={20, 24}, anchors={3})
     assert spatial(policy, memories, 26) == [(0, 0), (0, 3), (4, 10), (5, 15), (6, 25)]
+    # an anchor takes no place among the appearances
+    memories = bank(trusted=seen, anchors={15})
+    assert spatial(policy, memories, 21) == [(0, 0), (0, 15), (5, 5), (6, 10)]
 
 
 # ---------------------------------------------------------------- marks, what may be forgotten, names
@@ -197,7 +218,7 @@ def test_the_next_marked_frame(frames: set[int], at: int) -> None:
 
 
 @given(trusted=st.sets(st.integers(1, 80)), anchors=st.sets(st.integers(1, 80)), now=st.integers(20, 80))
-@pytest.mark.parametrize("kind", [MotionAwarePolicy, DistractorAwarePolicy])
+@pytest.mark.parametrize("kind", [MotionAwarePolicy, DistractorAwarePolicy, TreePolicy])
 def test_what_expired_is_never_read(
     kind: type[FifoPolicy], trusted: set[int], anchors: set[int], now: int
 ) -> None:
@@ -216,8 +237,17 @@ def test_policies_by_name() -> None:
     assert make_policy("stride", model).stride == 4
     assert make_policy("motion", model) == MotionAwarePolicy(num_maskmem=5, signed_distance=True)
     assert make_policy(model, FifoPolicy()) is model
-    with pytest.raises(ValueError, match="unknown policy 'samurai': say fifo, motion, distractor, stride"):
+    with pytest.raises(ValueError, match="'samurai': say fifo, stride, motion, distractor, tree"):
         make_policy("samurai", model)
+    for name in POLICY_NAMES:
+        policy = make_policy(name, model)
+        assert policy_from_json(json.loads(json.dumps(policy_to_json(policy)))) == policy
+
+    class Own(FifoPolicy):
+        pass
+
+    with pytest.raises(ValueError, match="a session with a Own of your own cannot be saved"):
+        policy_to_json(Own())
 
 
 # ---------------------------------------------------------------- within tracking
@@ -228,7 +258,7 @@ def predictor() -> SAM2VideoPredictor:
     return mini_predictor()
 
 
-@pytest.mark.parametrize("policy", ["stride", "motion", "distractor"])
+@pytest.mark.parametrize("policy", ["stride", "motion", "distractor", "tree"])
 def test_policies_track_many_objects_and_streams(
     predictor: SAM2VideoPredictor, policy: str, tmp_path: Path
 ) -> None:

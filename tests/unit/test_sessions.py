@@ -144,7 +144,7 @@ def test_files_that_hold_no_session(predictor: SAM2VideoPredictor, folder: Path,
     with pytest.raises(FileNotFoundError):
         VideoSession.load(tmp_path / "missing.sam2")
     state.export_object(1, bad)
-    with pytest.raises(SessionFileError, match="holds a object of version 1, not a session"):
+    with pytest.raises(SessionFileError, match="holds a object of version 2, not a session"):
         VideoSession.load(bad)
 
 
