@@ -180,6 +180,52 @@ def follow(
     return scores, found
 
 
+class _Corrected:
+    """One object of a clip, followed by itself and corrected by clicks."""
+
+    def __init__(
+        self, predictor: SAM2VideoPredictor, clip: Clip, seen: Footage, place: int, first: int
+    ) -> None:
+        """place: of the object in the clip; first: the first frame that shows it."""
+        self.predictor, self.clip, self.seen = predictor, clip, seen
+        self.place, self.first = place, first
+        self.truth: BoolMasks = clip.masks[:, place]
+        self.found: BoolMasks = np.zeros_like(self.truth)
+        self.session = predictor.init_state(seen.frames)
+        self.clicked: list[int] = []
+
+    def click(self, frame: int, clicks: int) -> None:
+        """The user's clicks on a frame, on what was found there so far."""
+        mask = self.found[frame] if self.clicked else None
+        for _ in range(clicks):
+            number = self.seen.annotated[frame]
+            mask = _click(self.predictor, self.session, number, self.place, self.truth[frame], mask)
+        assert mask is not None
+        self.found[frame] = mask
+        self.clicked.append(frame)
+
+    def follow(self, start: int) -> Iterator[int]:
+        """Tracks from a frame on; yields each later one when its mask is found."""
+        for t, _, logits in _tracked(self.predictor, self.session, self.seen, start):
+            if t != start:
+                self.found[t] = (logits[0, 0] > 0).cpu().numpy()
+                yield t
+
+    def ious(self, frames: list[int]) -> NDArray[np.float64]:
+        return masks_iou(self.found[frames], self.truth[frames])
+
+    def score(self, prompt: str) -> ClipScore:
+        return _score(self.clip, self.place, self.found, prompt, self.first, len(self.clicked))
+
+
+def _one_by_one(predictor: SAM2VideoPredictor, clip: Clip, footage: Footage | None) -> Iterator[_Corrected]:
+    """The clip's objects that are scored, each in a session of its own."""
+    seen = footage or footage_of(clip)
+    for place, first in _first_frames(clip).items():
+        if is_scored(clip, place):
+            yield _Corrected(predictor, clip, seen, place, first)
+
+
 def correct_offline(
     predictor: SAM2VideoPredictor,
     clip: Clip,
@@ -192,27 +238,17 @@ def correct_offline(
     Objects are followed one by one. Returns a score an object and round, `frames` counting the rounds.
     """
     scores: list[ClipScore] = []
-    seen = footage or footage_of(clip)
-    for place, first in _first_frames(clip).items():
-        if not is_scored(clip, place):
-            continue
-        truth = clip.masks[:, place]
-        found = np.zeros_like(truth)
-        session = predictor.init_state(seen.frames)
-        frame, done = first, set[int]()
-        for number in range(1, rounds + 1):
-            mask = found[frame] if done else None
-            for _ in range(clicks):
-                mask = _click(predictor, session, seen.annotated[frame], place, truth[frame], mask)
-            done.add(frame)
-            for t, _, logits in _tracked(predictor, session, seen, first):
-                found[t] = (logits[0, 0] > 0).cpu().numpy()
-            scores.append(_score(clip, place, found, f"offline {clicks} clicks", first, number))
-            left = [t for t in range(first, len(clip)) if t not in done]
+    for one in _one_by_one(predictor, clip, footage):
+        frame = one.first
+        for _ in range(rounds):
+            one.click(frame, clicks)
+            for _ in one.follow(one.first):
+                pass
+            scores.append(one.score(f"offline {clicks} clicks"))
+            left = [t for t in range(one.first, len(clip)) if t not in one.clicked]
             if not left:
                 break
-            ious = masks_iou(found[left], truth[left])
-            frame = left[int(ious.argmin())]
+            frame = left[int(one.ious(left).argmin())]
     return scores
 
 
@@ -228,29 +264,11 @@ def correct_online(
     Masks count as they stood when the pass left their frame. Objects are followed one by one.
     """
     scores: list[ClipScore] = []
-    seen = footage or footage_of(clip)
-    for place, first in _first_frames(clip).items():
-        if not is_scored(clip, place):
-            continue
-        truth = clip.masks[:, place]
-        found = np.zeros_like(truth)
-        session = predictor.init_state(seen.frames)
-        start: int | None = first
-        stops = 0
-        while start is not None:
-            mask = found[start] if stops else None
-            for _ in range(clicks):
-                mask = _click(predictor, session, seen.annotated[start], place, truth[start], mask)
-            assert mask is not None
-            found[start] = mask
-            stops += 1
-            begun, start = start, None
-            for t, _, logits in _tracked(predictor, session, seen, begun):
-                if t == begun:
-                    continue
-                found[t] = (logits[0, 0] > 0).cpu().numpy()
-                if stops < frames and masks_iou(found[t], truth[t]) < POOR:
-                    start = t
-                    break
-        scores.append(_score(clip, place, found, f"online {clicks} clicks", first, stops))
+    for one in _one_by_one(predictor, clip, footage):
+        poor: int | None = one.first
+        while poor is not None:
+            one.click(poor, clicks)
+            more = len(one.clicked) < frames
+            poor = next((t for t in one.follow(poor) if more and one.ious([t])[0] < POOR), None)
+        scores.append(one.score(f"online {clicks} clicks"))
     return scores

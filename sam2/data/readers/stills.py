@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ from sam2.masks.coco import from_segmentation
 class Stills(ClipDataset):
     """Pictures with a list of annotated objects each; what SA-1B and COCO have in common."""
 
+    @abstractmethod
     def picture(self, index: int) -> Path:
-        raise NotImplementedError
+        """The file of picture ``index``."""
 
+    @abstractmethod
     def annotations(self, index: int) -> tuple[Path, list[dict[str, Any]]]:
         """The file to blame, and the objects in COCO's form (``segmentation``, perhaps ``id``)."""
-        raise NotImplementedError
 
     def load(self, index: int, frames: Sequence[int] | None = None) -> Clip:
         check_still(frames)
