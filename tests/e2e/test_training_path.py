@@ -1,4 +1,4 @@
-"""The whole way of training through the commands: data, a run that is killed, its resumption, export, scores."""
+"""The whole way of training by its commands: data, a run that is killed, its resumption, export, scores."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_only_what_follows_the_features_learns(tmp_path: Path, model: dict[str, 
 @pytest.mark.parametrize("trunk", ["frozen", "lora"])
 def test_it_helps_on_held_out_pictures(tmp_path: Path, model: dict[str, str], trunk: str) -> None:
     data = made(tmp_path / "data", 12)
-    wanted = options(data, tmp_path / "out", **model, trunk=trunk, steps=60, check_steps=20, lr=3e-3, batch=4)
+    wanted = options(data, tmp_path / "out", **model, trunk=trunk, steps=60, check_steps=30, lr=3e-3, batch=4)
     result = finetune(wanted, lambda _: None)
     assert result.after.mean > result.before.mean + 0.1
 
