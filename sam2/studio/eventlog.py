@@ -100,6 +100,10 @@ class EventLog:
         """What was in the log when it was opened."""
         return self._events.lines
 
+    def forget_lines(self) -> None:
+        """Lets go of what was read at opening."""
+        self._events.lines, self._results.lines = [], []
+
     def results(self) -> dict[int, dict[int, Result]]:
         """Results by number of their event and by object, those whose records are whole."""
         found = {}

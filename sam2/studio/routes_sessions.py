@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
@@ -62,7 +63,8 @@ async def change_session(mine: MySession, asked: schemas.ChangeSession) -> dict[
 @router.delete("/{session_id}", status_code=204)
 async def delete_session(mine: MySession) -> None:
     """Deletes a session with its masks; the medium stays."""
-    await mine.ask(lambda: mine.studio.delete(mine.session))
+    work = mine.studio.scheduler.request(mine.session.client, lambda: mine.studio.delete(mine.session))
+    await asyncio.wrap_future(work)
 
 
 # ---------------------------------------------------------------------- frames
@@ -218,7 +220,7 @@ async def begin_auto(mine: MySession, asked: schemas.OneFrame) -> dict[str, Any]
     """Looks for everything on a frame; candidates come by WebSocket, some at a time."""
 
     def begin() -> dict[str, Any]:
-        mine.studio.run(mine.session, mine.session.begin_auto(asked.frame))
+        mine.studio.run(mine.session, mine.suggestions.begin_auto(asked.frame))
         return {"frame": asked.frame, "candidates": []}
 
     answer: dict[str, Any] = await mine.ask(begin, needs_model=True)
@@ -228,14 +230,14 @@ async def begin_auto(mine: MySession, asked: schemas.OneFrame) -> dict[str, Any]
 @router.get("/{session_id}/auto")
 def get_auto(mine: MySession) -> dict[str, Any]:
     """The candidates found so far."""
-    auto = mine.session.auto
+    auto = mine.suggestions.auto
     return {"frame": None, "candidates": []} if auto is None else auto.to_json()
 
 
 @router.get("/{session_id}/marks")
 def get_marks(mine: MySession) -> dict[str, Any]:
     """Marks for the timeline."""
-    return mine.session.marks()
+    return mine.suggestions.marks()
 
 
 # ---------------------------------------------------------------------- propagation

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, InvalidStateError
@@ -15,6 +16,9 @@ from typing import Any
 
 PATIENCE = 8
 """Requests answered one after another before a waiting slice of long work gets its turn."""
+
+TIDY = 5.0
+"""Seconds of steady work after which tidying gets its turn."""
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +110,10 @@ class Scheduler:
         self._slices = _Turns()
         self._in_a_row = 0
         self._stopping = False
-        self.idle: Callable[[], float | None] = lambda: None
-        """Called when there is nothing to do; returns the seconds until it wants to be called again."""
+        self.tidy: Callable[[], float | None] = lambda: None
+        """Called now and then, at the latest when there is nothing to do; returns the seconds until it wants
+        to be called again, None where it has nothing to wait for."""
+        self._tidied = 0.0
         self._thread = threading.Thread(target=self._run, name="sam2-studio-model", daemon=True)
         self._thread.start()
 
@@ -174,13 +180,15 @@ class Scheduler:
 
     def _run(self) -> None:
         while True:
+            if time.monotonic() - self._tidied > TIDY:
+                self._tidy()
             with self._changed:
                 while (taken := None if self._stopping else self._take()) is None:
                     if self._stopping:
                         return
                     self._changed.release()
                     try:
-                        pause = self.idle()
+                        pause = self._tidy()
                     finally:
                         self._changed.acquire()
                     if not len(self._requests) and not len(self._slices):
@@ -191,6 +199,10 @@ class Scheduler:
             if self._step(work) and is_slice:
                 with self._changed:
                     self._slices.add(work)
+
+    def _tidy(self) -> float | None:
+        self._tidied = time.monotonic()
+        return self.tidy()
 
     def _none_ready(self) -> bool:
         return not any(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sam2.masks.colors import object_color
@@ -37,17 +37,6 @@ class Pass:
         return {"direction": self.direction, "start": self.start, "done": self.done, "total": self.total}
 
 
-@dataclass(eq=False)
-class Auto:
-    """Masks of everything on one frame, as far as they were found."""
-
-    frame: int
-    candidates: list[dict[str, Any]] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"frame": self.frame, "candidates": self.candidates}
-
-
 class Session(State):
     """One medium of one client.
 
@@ -68,8 +57,6 @@ class Session(State):
         self.replaying = False
         self.fault: str | None = None
         """Why lost results could not be computed again."""
-        self.auto: Auto | None = None
-        self._marks: tuple[int, dict[str, Any]] | None = None
         self._library = library
         self._slot = slot
         self._bench: Bench | None = None
@@ -259,55 +246,6 @@ class Session(State):
             if self.job is job:
                 self.job = None
                 self.tell()
-
-    # ------------------------------------------------------------------ suggestions
-
-    def begin_auto(self, frame: int) -> Iterator[None]:
-        """Begins to look for everything on a frame; candidates come a few at a time, nothing is logged."""
-        self.check_frame(frame)
-        auto = self.auto = Auto(frame)
-        return self._auto_steps(auto)
-
-    def _auto_steps(self, auto: Auto) -> Iterator[None]:
-        for done, total, found in self.bench().everything(self.shown.frame(auto.frame)):
-            if self.auto is not auto:
-                return
-            new = [{"mask": self.mask_json(offer.counts), "iou": offer.iou} for offer in found]
-            auto.candidates = [*auto.candidates, *new]
-            event = {"type": "auto", "frame": auto.frame, "done": done, "total": total, "candidates": new}
-            self.hub.tell(event)
-            self.used = time.monotonic()
-            yield
-
-    def marks(self) -> dict[str, Any]:
-        """Presence and predicted IoU of every mask, where passes disagree, and where to look next."""
-        document, revision = self.document, self.revision
-        if self._marks is None or self._marks[0] != revision:
-            self._marks = revision, self._find_marks(document)
-        return self._marks[1]
-
-    def _find_marks(self, document: Document) -> dict[str, Any]:
-        timeline, apart = [], {}
-        for obj, track in document.tracks.items():
-            for frame in sorted(track.frames()):
-                shown = track.shown(frame)
-                assert shown is not None
-                mark = {"object": obj, "frame": frame, "presence": shown.presence, "iou": shown.iou}
-                timeline.append(mark)
-                apart[frame] = max(apart.get(frame, 0.0), shown.apart)
-        look_next = []
-        if self.info.kind == "video" and self.slot().model is not None:
-            from sam2.studio.engine import doubts
-
-            look_next = [
-                {"frame": frame, "object": obj, "score": round(score, 4)}
-                for frame, obj, score in doubts(document, self.log)
-            ]
-        return {
-            "timeline": timeline,
-            "disagreement": [{"frame": f, "score": s} for f, s in sorted(apart.items()) if s > 0],
-            "look_next": look_next,
-        }
 
     # ------------------------------------------------------------------ replay
 

@@ -153,6 +153,7 @@ class State:
             if not self.to_replay or event["type"] in ("open", "model", "done"):
                 self._apply(event, results.get(event["seq"], {}))
         self._seq = events[-1]["seq"]
+        self.log.forget_lines()
 
     def _record(self, kind: str, results: dict[int, Result] | None = None, **values: Any) -> None:
         """Writes an event and what was computed for it, and takes both over."""

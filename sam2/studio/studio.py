@@ -22,6 +22,7 @@ from sam2.studio.scheduler import Scheduler, Work
 from sam2.studio.session import MissingError, Session
 from sam2.studio.settings import Settings
 from sam2.studio.state import POLICY
+from sam2.studio.suggestions import Suggestions
 
 SWEEP = 5.0
 """Seconds between looks for idle sessions."""
@@ -47,12 +48,13 @@ class Studio:
         folder = settings.folder
         self.library = Library(settings.root, folder / "uploads", self.limits.pixels)
         self.scheduler = Scheduler(self.limits.waiting)
-        self.scheduler.idle = self._sweep
+        self.scheduler.tidy = self._sweep
         self.exports = Exports(folder / "exports", self.library)
         self.models = Models(settings.model, settings.device, self.scheduler.notify, load)
         self._folder = folder / "sessions"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._sessions: dict[str, Session] = {}
+        self._suggestions: dict[str, Suggestions] = {}
         self._lock = threading.RLock()
         self._cameras = 0
         self._restore()
@@ -69,6 +71,7 @@ class Studio:
     def _add(self, session: Session) -> None:
         with self._lock:
             self._sessions[session.id] = session
+            self._suggestions[session.id] = Suggestions(session)
 
     # ------------------------------------------------------------------ sessions
 
@@ -138,6 +141,7 @@ class Studio:
         """Takes a session and all that was kept of it away."""
         with self._lock:
             self._sessions.pop(session.id, None)
+            self._suggestions.pop(session.id, None)
         session.close()
         shutil.rmtree(session.log.folder, ignore_errors=True)
 
@@ -146,6 +150,10 @@ class Studio:
             if not session.replaying and session.fault is None:
                 session.replaying = True
                 self.scheduler.background(session.client, session.replay(), ready=session.ready)
+
+    def suggestions(self, session: Session) -> Suggestions:
+        """Suggestions of a session."""
+        return self._suggestions[session.id]
 
     # ------------------------------------------------------------------ work
 
