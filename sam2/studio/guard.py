@@ -148,7 +148,7 @@ class Guard:
             await _refuse(scope, send, 413, text)
             return
         taken = 0
-        began = False
+        refused = False
 
         async def counted() -> MutableMapping[str, Any]:
             nonlocal taken
@@ -159,14 +159,18 @@ class Guard:
             return message
 
         async def watched(message: MutableMapping[str, Any]) -> None:
-            nonlocal began
-            began = True
-            await send(message)
+            # the application may answer a body that broke off in its own way
+            nonlocal refused
+            if taken <= limit:
+                await send(message)
+            elif not refused:
+                refused = True
+                await _refuse(scope, send, 413, text)
 
         try:
             await self._app(scope, counted, watched)
         except TooLargeError:
-            if not began:
+            if not refused:
                 await _refuse(scope, send, 413, text)
 
 

@@ -60,11 +60,12 @@ class Session(State):
         self._library = library
         self._slot = slot
         self._bench: Bench | None = None
+        self._prepared = 0
 
     def to_json(self) -> dict[str, Any]:
         """The session as the page knows it."""
         job = self.job
-        at_work = {"job": None if job is None else job.to_json(), "ready": self.is_embedded(0)}
+        at_work = {"job": None if job is None else job.to_json(), "ready": self.is_embedded(self._prepared)}
         return {**super().to_json(), **at_work}
 
     def slot(self) -> Slot:
@@ -162,8 +163,8 @@ class Session(State):
         self.check_frame(frame)
         if not self.is_embedded(frame):
             self.bench().embed(frame)
-            if frame == 0:
-                self.tell()
+        self._prepared = frame
+        self.tell()
 
     def undo(self) -> None:
         """Goes back one step; nothing where there is none."""
