@@ -3,9 +3,9 @@
 Each answers the prompts of the other tools, one object at a time. What a tool needs beyond a click has fixed
 settings, of which `FAMILIES` lists a few; the table takes each family's best, which favours them:
 
-- GrabCut (OpenCV, 5 iterations): outside the box is background. For clicks alone, what is not near one is
-  background, near being a square of a share of the picture's shorter side. Corrections start from the labels
-  of the mask before.
+- GrabCut (OpenCV, 5 iterations): outside the box is background, and as much of it is learnt as lies within
+  half the box's sides. For clicks alone, what is not near one is background, near being a square of a share
+  of the picture's shorter side. Corrections start from the labels of the mask before.
 - Random walker (scikit-image) and watershed (on the gradient, scikit-image): clicks are seeds, and so is the
   picture's border, as background. In a box, the outside is background and an ellipse of 0.4 of its sides in
   its middle the object.
@@ -17,6 +17,7 @@ Clicks are discs of 1% of the longer side. Pictures are reduced to 384 pixels (r
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -31,7 +32,8 @@ BoolMask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]
 
 
-def _cv2() -> Any:
+def opencv() -> Any:
+    """The module cv2; a ValueError with the command to install it where it is not."""
     try:
         import cv2
     except ImportError as error:
@@ -123,7 +125,7 @@ class GrabCut(_Classical):
         self.share = share
 
     def _mask(self, box: Box | None, seeds: NDArray[np.uint8], state: Any) -> tuple[BoolMask, Any]:
-        cv2 = _cv2()
+        cv2 = opencv()
         if state is None:
             labels = np.full(seeds.shape, cv2.GC_BGD, np.uint8)
             if box is not None:
@@ -139,10 +141,23 @@ class GrabCut(_Classical):
         if both.all() or not both.any():
             return ~both, labels
         cv2.setRNGSeed(0)
-        models = np.zeros((1, 65)), np.zeros((1, 65))
-        bgr = np.ascontiguousarray(self.image[..., ::-1])
-        cv2.grabCut(bgr, labels, None, *models, 5, cv2.GC_INIT_WITH_MASK)
+        part = _window(labels != cv2.GC_BGD)
+        inside, models = np.ascontiguousarray(labels[part]), (np.zeros((1, 65)), np.zeros((1, 65)))
+        bgr = np.ascontiguousarray(self.image[part][..., ::-1])
+        cv2.grabCut(bgr, inside, None, *models, 5, cv2.GC_INIT_WITH_MASK)
+        labels[part] = inside
         return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)), labels
+
+
+def _window(mask: BoolMask) -> tuple[slice, slice]:
+    """The mask's box, and half its sides more on each side."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    part = []
+    for places in (rows, columns):
+        first, last = int(places[0]), int(places[-1]) + 1
+        margin = max(2, (last - first) // 2)
+        part.append(slice(max(0, first - margin), last + margin))
+    return part[0], part[1]
 
 
 class RandomWalker(_Classical):
@@ -156,9 +171,10 @@ class RandomWalker(_Classical):
     def _mask(self, box: Box | None, seeds: NDArray[np.uint8], state: Any) -> tuple[BoolMask, Any]:
         closed = self._closed(box, seeds)
         walk = _skimage().random_walker
-        labels = walk(
-            self.image / 255, closed.astype(np.int32), beta=self.beta, mode="cg_j", tol=1e-3, channel_axis=-1
-        )
+        options = {"beta": self.beta, "mode": "cg_j", "tol": 1e-3, "channel_axis": -1}
+        with warnings.catch_warnings():  # of probabilities a little beyond 0 and 1
+            warnings.simplefilter("ignore", UserWarning)
+            labels = walk(self.image / 255, closed.astype(np.int32), **options)
         return labels == 1, None
 
 
@@ -194,7 +210,7 @@ class FloodFill(_Classical):
 
     def _flooded(self, where: BoolMask) -> BoolMask:
         """What is flooded from the middle of each patch of seeds."""
-        cv2 = _cv2()
+        cv2 = opencv()
         smooth = cv2.GaussianBlur(self.image, (0, 0), 1)
         found = np.zeros((where.shape[0] + 2, where.shape[1] + 2), np.uint8)
         patches, count = ndimage.label(where, np.ones((3, 3)))
