@@ -35,10 +35,13 @@ from sam2.training.options import SourceOptions
 from sam2.training.pvs import Batch, PvsOptions, encode_pictures, interact, pvs_losses
 from sam2.training.run import NOT_READ
 from sam2.training.score import Score, held_out_score
+from sam2.training.state import save_aside
 
 TRUNKS = ("frozen", "lora")
 CACHED = ("image_encoder.*", "sam_mask_decoder.conv_s*")
 """Parameters that cached features already passed."""
+FAILED = "failed_batch.pt"
+"""The batch whose loss was no number, under the folder of the result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +258,8 @@ def finetune(options: FinetuneOptions, report: Any = print) -> FinetuneResult:
     judged = _read(data, judge, frames, size, options.seed, skipped)
     if not training or not judged:
         raise ValueError(f"{options.data}: too few clips can be read ({'; '.join(skipped[:3])})")
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
     pictures = _Pictures(training, model, options.trunk == "frozen")
     known = None if pictures.features is None else [_features(model, s.frames) for s in judged]
 
@@ -277,7 +282,8 @@ def finetune(options: FinetuneOptions, report: Any = print) -> FinetuneResult:
             outcomes = interact(model, samples.to(device), pvs, _on(features, device))
             total = pvs_losses(outcomes, loss)["total"]
             if not torch.isfinite(total):
-                reason = "the loss was no number"
+                save_aside({"step": step, **vars(samples)}, out / FAILED)
+                reason = f"the loss was no number; the batch is in {out / FAILED}"
                 break
             total.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -302,8 +308,6 @@ def finetune(options: FinetuneOptions, report: Any = print) -> FinetuneResult:
 
     model.load_state_dict(best_weights)
     merge_lora(model)
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
     save_checkpoint(model, out / "model.safetensors")
     result = FinetuneResult(before, best, step, reason, out / "model.safetensors", skipped)
     _write_report(out / "finetune.json", options, result, time.monotonic() - start)

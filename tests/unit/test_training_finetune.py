@@ -100,6 +100,21 @@ def test_it_stops_when_nothing_gets_better(tmp_path: Path, model: dict[str, str]
     assert finetune(late, lambda _: None).reason == "the time was over"
 
 
+def test_a_loss_that_is_no_number_keeps_the_best(
+    tmp_path: Path, model: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sam2.training import finetune as module
+
+    lost = {"total": torch.tensor(float("nan"))}
+    monkeypatch.setattr(module, "pvs_losses", lambda *_: lost)
+    result = finetune(options(made(tmp_path / "data", 3), tmp_path / "out", **model), lambda _: None)
+    assert (result.steps, result.after) == (0, result.before)
+    assert "the loss was no number" in result.reason
+    saved = torch.load(tmp_path / "out" / "failed_batch.pt", weights_only=True)
+    assert saved["images"].dtype == torch.uint8
+    assert result.model.exists()
+
+
 def test_unreadable_pictures_are_listed(tmp_path: Path, model: dict[str, str]) -> None:
     data = made(tmp_path / "data", 5)
     (data / "images" / "3.jpg").write_bytes(b"damaged")

@@ -304,10 +304,13 @@ def test_frozen_parts_stay(tmp_path: Path) -> None:
 
 
 def test_recomputed_activations_change_nothing(tmp_path: Path) -> None:
-    train(options(tmp_path / "kept", steps=2))
-    model = {**toy_run(tmp_path)["model"], "checkpoint_activations": True}
-    train(options(tmp_path / "again", steps=2, model=model))
+    plain = toy_run(tmp_path)["model"]["overrides"]
+    paths = [*plain, "++model.image_encoder.trunk.drop_path_rate=0.5"]
+    train(options(tmp_path / "plain", steps=1))
+    train(options(tmp_path / "kept", steps=1, model={"overrides": paths}))
+    train(options(tmp_path / "again", steps=1, model={"overrides": paths, "checkpoint_activations": True}))
     assert same(tmp_path / "kept", tmp_path / "again")
+    assert not same(tmp_path / "kept", tmp_path / "plain")
 
 
 def test_weights_to_start_from(tmp_path: Path) -> None:
