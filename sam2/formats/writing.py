@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -16,7 +17,7 @@ from sam2.formats.registry import find
 
 def export(
     name: str,
-    folder: Path,
+    folder: str | os.PathLike[str],
     source: Source,
     frames: Iterable[FrameMasks],
     options: Mapping[str, Any] | None = None,
@@ -48,7 +49,7 @@ def export(
     entry = chosen.entry(settings, source.is_video)
     is_folder = not Path(entry).suffix
     target = entry if zipped_as is None else f"{zipped_as}-{entry}{'.zip' if is_folder else ''}"
-    with OutputFolder(folder, [target], force) as output:
+    with OutputFolder(Path(folder), [target], force) as output:
         made = output.staging / entry
         with closing(chosen.open(made, source, settings)) as writer:
             done = 0

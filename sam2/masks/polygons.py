@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from sam2.masks.geometry import mask_to_box
 from sam2.masks.inputs import Mask, as_mask
 from sam2.masks.simplify import simplify_ring
 
@@ -62,6 +63,11 @@ def mask_to_polygons(mask: npt.ArrayLike, tolerance: float = 0.0) -> list[Polygo
     array = as_mask(mask)
     if not tolerance >= 0:
         raise ValueError(f"the tolerance must be 0 or more pixels, not {tolerance}")
+    box = mask_to_box(array)
+    if box is None:
+        return []
+    x0, y0, x1, y1 = box
+    array = array[y0:y1, x0:x1]
     labels, _ = ndimage.label(array)
     outers: dict[int, Ring] = {}
     holes: dict[int, list[Ring]] = {}
@@ -69,6 +75,7 @@ def mask_to_polygons(mask: npt.ArrayLike, tolerance: float = 0.0) -> list[Polygo
         x, y = ring[0].astype(int)  # the first corner in reading order: its upper edge is in this ring
         is_outer = signed_area(ring) > 0
         label = int(labels[y if is_outer else y - 1, x])
+        ring = ring + np.array((x0, y0))
         simple = simplify_ring(ring, tolerance) if tolerance else ring
         if is_outer:
             outers[label] = ring if simple is None else simple

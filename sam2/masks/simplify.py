@@ -15,17 +15,21 @@ def simplify_ring(ring: npt.NDArray[np.float64], tolerance: float) -> npt.NDArra
     closed = np.concatenate((ring, ring[:1]))
     keep = np.zeros(len(closed), dtype=bool)
     keep[[0, opposite, -1]] = True
-    pending = [(0, opposite), (opposite, len(ring))]
-    while pending:
-        start, end = pending.pop()
-        if end - start < 2:
-            continue
-        distance = _distance_to_segment(closed[start + 1 : end], closed[start], closed[end])
-        farthest = int(np.argmax(distance))
-        if distance[farthest] > tolerance:
-            split = start + 1 + farthest
-            keep[split] = True
-            pending += [(start, split), (split, end)]
+    # All chords of one depth are looked at together: a ring needs a few steps instead of one a corner.
+    starts, ends = np.array([0, opposite]), np.array([opposite, len(ring)])
+    while len(starts):
+        between = ends - starts - 1
+        starts, ends, between = (values[between > 0] for values in (starts, ends, between))
+        first = np.cumsum(between) - between
+        chord = np.repeat(np.arange(len(starts)), between)
+        corner = np.arange(len(chord)) - first[chord] + starts[chord] + 1
+        distance = _distance_to_segment(closed[corner], closed[starts[chord]], closed[ends[chord]])
+        farthest = np.maximum.reduceat(distance, first) if len(first) else distance
+        split = np.flatnonzero(farthest > tolerance)
+        hits = np.flatnonzero(distance == farthest[chord])
+        at = corner[hits[np.searchsorted(chord[hits], split)]]
+        keep[at] = True
+        starts, ends = np.concatenate((starts[split], at)), np.concatenate((at, ends[split]))
     simple = ring[keep[:-1]]
     if len(simple) < 3:
         return None
@@ -36,8 +40,9 @@ def simplify_ring(ring: npt.NDArray[np.float64], tolerance: float) -> npt.NDArra
 def _distance_to_segment(
     points: npt.NDArray[np.float64], start: npt.NDArray[np.float64], end: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
+    """How far each of ``points [K, 2]`` is from its segment ``start [K, 2]`` to ``end [K, 2]``."""
     direction = end - start
-    length2 = float(direction @ direction)
+    length2 = (direction**2).sum(axis=1)
     offset = points - start
-    along = np.clip(offset @ direction / length2, 0, 1) if length2 else np.zeros(len(points))
+    along = np.clip((offset * direction).sum(axis=1) / np.where(length2 > 0, length2, 1), 0, 1)
     return np.hypot(*(offset - along[:, None] * direction).T)

@@ -11,13 +11,14 @@ from e2e_helpers import picture_of
 from PIL import Image
 from pycocotools.coco import COCO
 
+from sam2.formats import FORMATS
 from sam2.masks import yolo
 from sam2.masks.png import davis_palette, read_indexed_png, read_mask
 
 # pycocotools' own arrays do not know NumPy 2's copy keyword
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-ALL = "overlay,davis,png,coco,yolo,cutout"
+ALL = ",".join(FORMATS)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,39 @@ def test_every_format_holds_the_mask_of_the_library(sam2, tmp_path, photo, check
     assert result["interrupted"] is False
     for name in ("overlay.png", "davis.png", "png/ (1 file)", "coco.json", "cutout/ (1 file)", "result.json"):
         assert f"out/photo/{name}" in outcome.out
+
+
+def test_options_of_formats_reach_them_and_wrong_ones_are_refused(sam2, tmp_path, photo, checkpoint):
+    ask = [
+        "segment",
+        photo,
+        "--box",
+        "10,10,60,60",
+        "--model",
+        checkpoint,
+        "--format",
+        "background,coco,cutout",
+    ]
+    outcome = sam2(
+        *ask, "--option", "background.mode=color", "--option", "background.color=#0000ff",
+        "--option", "background.soft=0", "--option", "coco.segmentation=polygons",
+        "--option", "cutout.crop=yes",
+    )  # fmt: skip
+    assert (outcome.code, outcome.err) == (0, "")
+    out = tmp_path / "out/photo"
+    x0, y0, x1, y1 = result_of(out)["frames"][0]["objects"][0]["box"]
+    with Image.open(out / "background.png") as picture:
+        blue = (np.asarray(picture) == (0, 0, 255)).all(axis=2)
+    assert 96 * 64 - blue.sum() == result_of(out)["frames"][0]["objects"][0]["area"]
+    with Image.open(out / "cutout/1.png") as cut:
+        assert cut.size == (x1 - x0, y1 - y0)
+    (annotation,) = COCO(out / "coco.json").anns.values()
+    assert isinstance(annotation["segmentation"], list)
+
+    assert sam2(*ask, "--option", "coco.color=red").refused("color", "segmentation")
+    assert sam2(*ask, "--option", "background.mode=dim").refused("mode", "blur", "dim")
+    assert sam2(*ask, "--option", "yolo.tolerance=1").refused("--format yolo")
+    assert sam2(*ask, "--option", "tolerance=1").refused("FORMAT.NAME=VALUE")
 
 
 def test_defaults_are_an_overlay_and_a_mask(sam2, tmp_path, photo, checkpoint):

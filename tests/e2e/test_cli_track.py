@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import signal
 import subprocess
 import time
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -42,7 +44,7 @@ def frames_of(folder):
 def test_every_format_holds_the_masks_of_the_library(sam2, tmp_path, frames_folder, checkpoint, predictor):
     outcome = sam2(
         "track", frames_folder, "--point", "32,32", "--model", checkpoint, "--out", "out",
-        "--format", "overlay,davis,png", "--format", "coco,yolo,cutout",
+        "--format", "overlay,davis,png", "--format", "coco,yolo,cutout,background,cvat,labelstudio,csv",
     )  # fmt: skip
     assert (outcome.code, outcome.err) == (0, "")
     out = tmp_path / "out"
@@ -71,6 +73,15 @@ def test_every_format_holds_the_masks_of_the_library(sam2, tmp_path, frames_fold
         assert float(overlay.fps) == pytest.approx(24)
         changed = np.abs(overlay[3].astype(int) - picture_of(shift=9)).max(axis=2) > 40
         assert changed[read_mask(out / "png/1/00003.png")].mean() > 0.9
+    with open_video(out / "background.mp4") as changed_video:
+        assert (changed_video.width, changed_video.height, changed_video.num_frames) == (96, 64, 5)
+    with open(out / "masks.csv", newline="") as table:
+        areas = {int(row["frame"]): int(row["area"]) for row in csv.DictReader(table)}
+    assert areas == {index: entry["area"] for index, entry in written.items()}
+    (track,) = ElementTree.parse(out / "cvat.xml").getroot().findall("track")
+    assert [shape.attrib["frame"] for shape in track if shape.attrib["outside"] == "0"] == list("01234")
+    (task,) = json.loads((out / "labelstudio/tasks.json").read_text())
+    assert task["data"]["video"].endswith("=frames")
     assert "1 object in 5 frames" in outcome.out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import zipfile
 from pathlib import Path
 
@@ -123,6 +124,14 @@ def test_formats_describe_themselves_for_forms() -> None:
         assert one["title"]
         for option in one["options"].values():
             assert {"title", "type", "default"} <= set(option)
+
+
+def test_the_page_on_outputs_names_every_format_and_option() -> None:
+    page = (Path(__file__).parents[2] / "docs/outputs.md").read_text()
+    for one in FORMATS.values():
+        (about,) = re.findall(rf"^- `{one.name}`: (.*?)(?=^- |\Z|^$)", page, re.MULTILINE | re.DOTALL)
+        for option in one.options.schema():
+            assert f"`{option}`" in about, (one.name, option)
 
 
 @pytest.mark.parametrize(
