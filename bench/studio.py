@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +103,17 @@ class Page:
             self.post(f"/api/sessions/{self.session}/objects")
         host = url.split("//")[1].rstrip("/")
         cookie = f"sam2_client={self.http.cookies['sam2_client']}"
-        self.socket = connect(
-            f"ws://{host}/api/sessions/{self.session}/events",
-            additional_headers={"Cookie": cookie},
-            max_size=None,
-            ping_timeout=None,
+        self.socket = ExitStack().enter_context(
+            connect(
+                f"ws://{host}/api/sessions/{self.session}/events",
+                additional_headers={"Cookie": cookie},
+                max_size=None,
+                ping_timeout=None,
+            )
         )
 
-    def post(self, path: str, **body: Any) -> Any:
-        answer = self.http.post(path, json=body)
+    def post(self, url: str, /, **body: Any) -> Any:
+        answer = self.http.post(url, json=body)
         answer.raise_for_status()
         return answer.json()
 
@@ -132,6 +135,14 @@ class Page:
             event: dict[str, Any] = json.loads(self.socket.recv(timeout=timeout))
             if event["type"] == kind:
                 return event
+
+    def drain(self) -> None:
+        """Passes over what has already been told."""
+        try:
+            while True:
+                self.socket.recv(timeout=0.3)
+        except TimeoutError:
+            return
 
     def embed(self, frame: int) -> None:
         """Waits until a frame is prepared."""
@@ -208,6 +219,7 @@ def measure_propagation(server: Server) -> None:
     firsts, seconds = [], []
     for _ in range(5):
         page.until_idle()
+        page.drain()
         began = time.perf_counter()
         page.post(f"/api/sessions/{page.session}/propagate", start=0, frames=10)
         page.event("masks")
