@@ -6,10 +6,10 @@
 
 `miniature`: 100,000 generated frames through random weights at 64 px, so that they take minutes.
 `1080p`: 1,000 frames of an MP4 of 1920 x 1080 through the packaged model, masks made at that size.
-`--history all` keeps every mask and memory, in host memory up to 8 MB and then in a file; by default the past is
-dropped. A line says the frame, resident memory and the size of the file in MB, seconds so far; the last one how
-much was gained after the frame from which on memory must be flat. `plot` draws `docs/images/flat_memory.png`
-from `bench/results/` (needs matplotlib).
+`--history all` keeps every mask and memory, in host memory up to 8 MB and then in a file; otherwise the past
+is dropped. Each line holds the frame, resident memory and the size of the file in MB, and seconds so far; the
+last one how much was gained after the frame from which on memory must be flat. `plot` makes
+`docs/images/flat_memory.png` of `bench/results/` (needs matplotlib).
 """
 
 from __future__ import annotations
@@ -175,20 +175,24 @@ def plot() -> None:
     figure, axes = pyplot.subplots(1, len(CASES), figsize=(10, 3.6), layout="constrained")
     for axis, (name, case) in zip(axes, CASES.items(), strict=True):
         lines: list[dict[str, Any]] = []
+        highest = 0.0
         for history, style in (("none", "-"), ("all", "--")):
             suffix = "" if history == "none" else "_all"
             path = ROOT / "bench" / "results" / f"flat_memory_{name}{suffix}.jsonl"
             if not path.exists():
                 continue
             *lines, summary = map(json.loads, path.read_text().splitlines())
+            resident = [line["resident_mb"] for line in lines]
+            highest = max(highest, *resident)
             axis.plot(
                 [line["frame"] for line in lines],
-                [line["resident_mb"] for line in lines],
+                resident,
                 style,
                 label=f"history={history!r}: +{summary['gained_mb']:g} MB after frame {case.flat_from:,}",
             )
         axis.axvline(case.flat_from, color="grey", linewidth=0.8, linestyle=":")
-        axis.set(title=case.what, xlabel="frame", ylim=(0, None), xlim=(0, None))
+        axis.set(title=case.what, xlabel="frame", ylim=(0, 1.25 * highest), xlim=(0, case.frames))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
         axis.legend(loc="lower right", fontsize="small", frameon=False)
     axes[0].set_ylabel("resident memory, MB")
     figure.savefig(ROOT / "docs" / "images" / "flat_memory.png", dpi=110)
