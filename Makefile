@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint quick clean
+.PHONY: demo test lint quick clean chromium
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -23,8 +23,16 @@ lint: .venv/.installed
 
 # Two workers, one thread each: small models gain nothing from more. The tests of one file stay together as
 # far as that keeps both busy.
-test: lint
+test: lint chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# The studio's page is tested in the system's Chromium: installed where that needs no question, else the tests
+# end by saying which of them did not run.
+chromium:
+	@if ! command -v chromium chromium-browser google-chrome >/dev/null && [ "$$(id -u)" = 0 ] \
+	  && command -v apt-get >/dev/null; then \
+	  (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium) \
+	  >/dev/null 2>&1 || echo "Chromium could not be installed: the browser tests will not run"; fi
 
 quick: .venv/.installed
 	$(BIN)/python -m pytest -m 'not slow'

@@ -29,6 +29,9 @@ import { Tracking } from "./session/tracking.js";
 
 const AHEAD = 16; // frames fetched before they are needed
 
+/** The medium that the page's address names. */
+const asked = () => decodeURIComponent(location.hash.slice(1));
+
 /** The page: one object a concern, which find one another here. */
 class App {
   frames = null;
@@ -120,13 +123,23 @@ class App {
     if (!stopped) this.tracking.stop();
   }
 
+  /** The server answers before it has loaded its models: asks again until it has. */
+  async #learn() {
+    const info = await api.info();
+    this.store.set({ info });
+    if (info.loading) setTimeout(() => this.#learn().catch(() => undefined), 2000);
+  }
+
   async start() {
     try {
-      this.store.set({ info: await api.info() });
+      await this.#learn();
     } catch (error) {
       return tell(error);
     }
-    const wanted = decodeURIComponent(location.hash.slice(1)) || this.state.info.path;
+    window.addEventListener("hashchange", () => {
+      if (asked() && asked() !== this.state.session?.path) this.sessions.open(asked());
+    });
+    const wanted = asked() || this.state.info.path;
     if (wanted && (await this.sessions.open(wanted))) return;
     this.folder.follow("");
     byId("welcome-open").focus();

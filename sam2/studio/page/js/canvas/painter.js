@@ -75,6 +75,7 @@ export class Painter {
     this.#shown = { session: session.id, frame };
     this.base.dataset.session = session.id;
     this.base.dataset.frame = frame;
+    this.base.dataset.view = [app.view.scale, app.view.left, app.view.top].join(" ");
     this.base.dataset.masks = masks;
   }
 

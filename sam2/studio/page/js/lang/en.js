@@ -52,6 +52,7 @@ export default {
   welcomeHow: "Open a picture or a clip, or drop one here. Everything stays on this computer.",
   browse: "Choose from the folder",
   preparing: "Preparing this frame …",
+  restoring: "Computing again what was lost …",
   offline: "No connection to the server. Trying again …",
   addFirst: "Click the object itself first; then take parts away.",
   pointAdded: "Added at {x}, {y}",

@@ -52,6 +52,7 @@ export default {
   welcomeHow: "打开图片或视频,或把文件拖到这里。所有数据都留在本机。",
   browse: "从文件夹选择",
   preparing: "正在准备此帧…",
+  restoring: "正在重新计算丢失的结果…",
   offline: "与服务器的连接已断开,正在重试…",
   addFirst: "请先点击物体本身,再去除多余部分。",
   pointAdded: "已在 {x},{y} 添加",

@@ -70,7 +70,8 @@ export class Toolbar {
     byId("live-start").setAttribute("aria-pressed", String(live));
     byId("live-bar").hidden = !live;
     byId("welcome").hidden = Boolean(session) || live;
-    byId("preparing").hidden = !session || session.ready;
+    byId("preparing").hidden = !session || (session.ready && !session.restoring);
+    byId("preparing").textContent = text(session?.restoring ? "restoring" : "preparing");
     document.body.dataset.kind = live ? "live" : (session?.kind ?? "none");
     const model = byId("model");
     if (info && model.options.length !== info.models.length) {

@@ -20,7 +20,7 @@ export class Prompts {
 
   of(frame, object) {
     const found = this.app.state.session?.prompts.find((p) => p.frame === frame && p.object === object);
-    return found ? { ...NONE, ...found } : { ...NONE };
+    return found ? { ...NONE, ...found, mask: found.mask || null } : { ...NONE };
   }
 
   shownMask(frame, object) {

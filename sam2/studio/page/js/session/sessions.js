@@ -58,11 +58,11 @@ export class Sessions {
     app.store.set({ session: null, object: null, choices: null, candidates: null, playing: false, frame: 0, marks });
   }
 
-  /** Takes over the server's description. */
+  /** Takes over the server's description, unless a newer one overtook it: answers and events come two ways. */
   apply(session) {
     const { app } = this;
     const before = app.state.session;
-    if (!before || before.id !== session.id) return;
+    if (!before || before.id !== session.id || session.revision < before.revision) return;
     session.prompts = app.prompts.merge(session.prompts);
     const gone = before.objects.filter(({ id }) => !session.objects.some((object) => object.id === id));
     for (const { id } of gone) app.masks.dropObject(id);
@@ -111,9 +111,11 @@ export class Sessions {
     else if (event.type === "auto") app.auto.hear(event);
     else if (event.type === "export") app.exporting.hear(event);
     else if (event.type === "error") notice(event.detail, "fault");
+    else if (event.type === "gone") this.open(app.state.session.path);
     else if (event.type === "lost") app.store.set({ connected: false });
     else if (event.type === "connected") {
       app.store.set({ connected: true });
+      if (app.state.session) app.state.session.revision = this.#known = 0; // the server may have started anew
       app.masks.outdate();
       app.wantMasks();
       app.timeline.load();

@@ -1,6 +1,6 @@
 import { api } from "../core/api.js";
 import { byId } from "../core/dom.js";
-import { notice, say } from "../core/say.js";
+import { notice, say, tell } from "../core/say.js";
 import { text } from "../core/text.js";
 
 /** Propagation: begin, stop, progress; the picture follows the frames as they are computed. */
@@ -26,13 +26,17 @@ export class Tracking {
     this.#follow = byId("follow").checked;
     app.player.pause();
     say(text("trackingBegan"));
-    await app.sessions.run(() => api.propagate(session.id, frame, direction));
+    try {
+      await api.propagate(session.id, frame, direction); // its events tell the rest, and in order
+    } catch (error) {
+      tell(error);
+    }
   }
 
   async stop() {
     const { session } = this.app.state;
     if (!session?.job) return false;
-    await this.app.sessions.run(() => api.cancel(session.id));
+    await api.cancel(session.id).catch(tell);
     return true;
   }
 
