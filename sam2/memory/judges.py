@@ -246,6 +246,14 @@ class DistractorJudge:
         return False
 
 
+def decide(judge: Judge | None, frame_idx: int, logits: Tensor, ious: Tensor, presence: Tensor) -> Verdict:
+    """A judge's verdict on candidates [M, h, w], their predicted IoUs [M] and a presence logit [1]; without a
+    judge, every frame is taken as it comes."""
+    if judge is None:
+        return Verdict(0)
+    return judge.judge(frame_idx, as_masks(logits), ious.tolist(), float(presence))
+
+
 def as_masks(logits: Tensor) -> Tensor:
     """Logits [M, h, w] of one object as masks bool on the CPU."""
     return (logits > 0).to(torch.device("cpu"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,8 +18,18 @@ from sam2.tracking.track import ObjectTrack
 if TYPE_CHECKING:
     from sam2.tracking.engine import TrackingEngine
 
-Offer = tuple[FrameOutput, int]
-"""A batch's output, and a pathway's row in it."""
+
+@dataclass(frozen=True)
+class Offer:
+    """What a pathway's memory leads to on a frame."""
+
+    out: FrameOutput
+    """Of the batch in which the pathway ran."""
+    row: int
+    """Its place there."""
+    ious: list[float]
+    """Predicted IoU of its candidates."""
+    presence: float
 
 
 def track_pathways(
@@ -46,11 +57,10 @@ def track_pathways(
     branches: list[tuple[int, Branch]] = []
     for i, tree in enumerate(trees):
         own = [offers[i, p] for p in range(len(tree.pathways))]
-        ious = [out.ious[row].tolist() for out, row in own]
-        presences = [float(out.object_score_logits[row]) for out, row in own]
         scores = [pathway.score for pathway in tree.pathways]
-        branches += [(i, branch) for branch in policy.branch(scores, ious, presences)]
-    chosen = [(*offers[i, branch.pathway], branch.candidate) for i, branch in branches]
+        kept = policy.branch(scores, [o.ious for o in own], [o.presence for o in own])
+        branches += [(i, branch) for branch in kept]
+    chosen = [(offers[i, branch.pathway], branch.candidate) for i, branch in branches]
     grown = list(zip(branches, _steps(engine, session, policy, frame_idx, chosen), strict=True))
 
     for i, (track, tree) in enumerate(zip(tracks, trees, strict=True)):
@@ -60,7 +70,7 @@ def track_pathways(
             if t == frame_idx or t in track.found:  # a stream may have dropped it
                 track.bank.add(step.entry)
                 track.found[t] = step.mask
-        track.follower, track.followed = tree, frame_idx
+        track.follow(tree, frame_idx)
 
 
 def _tree(policy: TreePolicy, track: ObjectTrack, frame_idx: int, reverse: bool) -> PathwayTree:
@@ -89,7 +99,8 @@ def _offers(
     found: dict[int, Offer] = {}
     for batch in _batches([s.shape for s in selections], engine.max_batch):
         out = engine.model.step(features, [selections[i] for i in batch])
-        found.update({i: (out, row) for row, i in enumerate(batch)})
+        ious, presences = out.ious.tolist(), out.object_score_logits[:, 0].tolist()
+        found.update({i: Offer(out, row, ious[row], presences[row]) for row, i in enumerate(batch)})
     return [found[i] for i in range(len(selections))]
 
 
@@ -98,23 +109,24 @@ def _steps(
     session: VideoSession,
     policy: TreePolicy,
     frame_idx: int,
-    chosen: Sequence[tuple[FrameOutput, int, int]],
+    chosen: Sequence[tuple[Offer, int]],
 ) -> list[Step]:
-    """Mask and memory of each chosen candidate: (output, row, candidate)."""
+    """Mask and memory of each chosen candidate of an offer."""
     model, device = engine.model, session.storage_device
     embedding = engine.features(session, frame_idx).embedding
     made: dict[int, Step] = {}
-    for batch in _batches([id(out) for out, _, _ in chosen], engine.max_batch):
-        outputs, rows, candidates = zip(*(chosen[i] for i in batch), strict=True)
-        index = torch.tensor([rows, candidates], device=outputs[0].ious.device)
-        out = model.choose(take_rows(outputs[0], index[0]), index[1])
+    for batch in _batches([id(offer.out) for offer, _ in chosen], engine.max_batch):
+        offered = chosen[batch[0]][0].out
+        rows = torch.tensor([chosen[i][0].row for i in batch], device=offered.ious.device)
+        candidates = torch.tensor([chosen[i][1] for i in batch], device=offered.ious.device)
+        out = model.choose(take_rows(offered, rows), candidates)
         memory = engine.encode_tracked(session, embedding, out)
         for row, i in enumerate(batch):
             mask = engine.shown(out, row, device)
-            presence = mask.object_score_logits
-            trusted = policy.trusts(float(mask.predicted_iou), float(presence))
+            offer, candidate = chosen[i]
+            trusted = policy.trusts(offer.ious[candidate], offer.presence)
             features = None if memory is None else memory[row : row + 1].clone()
             pointer = out.obj_ptr[row : row + 1].to(device, copy=True)
-            entry = MemoryEntry(frame_idx, False, features, pointer, presence, trusted)
+            entry = MemoryEntry(frame_idx, False, features, pointer, mask.object_score_logits, trusted)
             made[i] = Step(entry, mask)
     return [made[i] for i in range(len(chosen))]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sam2.memory.entry import MemoryEntry, MemorySelection
-from sam2.memory.judges import Judge, Verdict, as_masks
+from sam2.memory.judges import Judge, decide
 from sam2.memory.policies import FifoPolicy
 from sam2.memory.tree import TreePolicy
 from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput, enlarge
@@ -33,7 +33,8 @@ MEMORY_DTYPE = torch.bfloat16
 class TrackingEngine:
     """Runs the model on the objects of one session.
 
-    Objects whose memories have equal shape run as one batch; each reads only its own.
+    Objects whose memories have equal shape run as one batch; each reads only its own. All work is done in
+    inference mode.
 
     Args:
         model: the weights, in evaluation mode.
@@ -72,6 +73,7 @@ class TrackingEngine:
 
     # ------------------------------------------------------------------ prompts
 
+    @torch.inference_mode()
     def ask(
         self,
         session: VideoSession,
@@ -157,6 +159,7 @@ class TrackingEngine:
             is_conditioning=is_init or correct_as_conditioning,
         )
 
+    @torch.inference_mode()
     def commit(self, session: VideoSession) -> None:
         """Lets the results of prompts enter memory."""
         with session.lock:
@@ -202,6 +205,7 @@ class TrackingEngine:
 
     # ------------------------------------------------------------------ tracking
 
+    @torch.inference_mode()
     def track_frame(self, session: VideoSession, frame_idx: int, reverse: bool) -> FrameResult:
         """Follows every object to a frame; prompted frames keep the masks that they were given."""
         with session.lock:
@@ -215,11 +219,11 @@ class TrackingEngine:
             for track in session.tracks.values():
                 if frame_idx in track.bank.conditioning:
                     self._forget_around(track, frame_idx)
-        followed = [t for t in session.tracks.values() if frame_idx not in t.bank.conditioning]
+        tracks = [t for t in session.tracks.values() if frame_idx not in t.bank.conditioning]
         if isinstance(policy, TreePolicy):
-            track_pathways(self, session, policy, followed, frame_idx, reverse)
+            track_pathways(self, session, policy, tracks, frame_idx, reverse)
         else:
-            self._track_greedily(session, policy, followed, frame_idx, reverse)
+            self._track_greedily(session, policy, tracks, frame_idx, reverse)
         for track in session.tracks.values():
             track.tracked[frame_idx] = reverse
 
@@ -267,7 +271,8 @@ class TrackingEngine:
     ) -> None:
         features = self.features(session, frame_idx)
         out = self.model.step(features, selections)
-        verdicts = [self._verdict(judge, out, i, frame_idx) for i, judge in enumerate(judges)]
+        offered = zip(judges, out.low_res_multimasks, out.ious, out.object_score_logits, strict=True)
+        verdicts = [decide(judge, frame_idx, *offer) for judge, *offer in offered]
         if any(judges):
             choice = [verdict.choice for verdict in verdicts]
             out = self.model.choose(out, torch.tensor(choice, device=out.ious.device))
@@ -302,17 +307,10 @@ class TrackingEngine:
         judge = track.following(frame_idx, reverse)
         if judge is None and (judge := policy.new_follower()) is not None:
             before = frame_idx + 1 if reverse else frame_idx - 1
-            # frames below 0 are another video's, whose places and sizes say nothing here
-            cast(Judge, judge).begin(before, track.found.get(before) if before >= 0 else None)
-        track.follower, track.followed = judge, frame_idx
+            shown = track.found.get(before) if before >= 0 else None  # below 0: another video's
+            cast(Judge, judge).begin(before, shown)
+        track.follow(judge, frame_idx)
         return cast("Judge | None", judge)
-
-    @staticmethod
-    def _verdict(judge: Judge | None, out: FrameOutput, i: int, frame_idx: int) -> Verdict:
-        if judge is None:
-            return Verdict(0)
-        masks = as_masks(out.low_res_multimasks[i])
-        return judge.judge(frame_idx, masks, out.ious[i].tolist(), float(out.object_score_logits[i]))
 
     def shown(self, out: FrameOutput, i: int, device: torch.device) -> ObjectMask:
         """Object `i` of a step's output as it is stored: a copy, with its holes filled."""

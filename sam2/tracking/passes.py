@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sam2.memory.shelf import Shelf
 from sam2.tracking.engine import TrackingEngine
 from sam2.tracking.results import FrameResult
 from sam2.tracking.session import VideoSession
@@ -102,19 +104,31 @@ def fuse(engine: TrackingEngine, session: VideoSession) -> Iterator[FusedResult]
     last = max(frames[-1] for frames in prompted.values())
     for frame_idx in range(start, session.num_frames):
         engine.track_frame(session, frame_idx, reverse=False)
-    apart: dict[int, dict[int, float]] = {}
+    forwards = {i: _copied(session, track.found) for i, track in session.tracks.items()}
     for frame_idx in range(last, -1, -1):
-        forwards = {i: track.found.get(frame_idx) for i, track in session.tracks.items()}
         engine.track_frame(session, frame_idx, reverse=True)
-        apart[frame_idx] = {}
-        for obj_id, track in session.tracks.items():
-            merged = _merged(track, prompted[obj_id], frame_idx, forwards[obj_id])
+    apart: dict[int, dict[int, float]] = defaultdict(dict)
+    for obj_id, track in session.tracks.items():
+        for frame_idx in range(last + 1):
+            merged = _merged(track, prompted[obj_id], frame_idx, forwards[obj_id].get(frame_idx))
             if merged is not None:
                 track.found[frame_idx], apart[frame_idx][obj_id] = merged
+                track.found.put_away(lambda _: True)
+        forwards[obj_id].clear()
     for frame_idx in range(session.num_frames):
         result = engine.result(session, frame_idx)
         scores = [apart.get(frame_idx, {}).get(obj_id, 0.0) for obj_id in result.obj_ids]
         yield FusedResult(result, torch.tensor(scores))
+
+
+def _copied(session: VideoSession, found: Shelf[ObjectMask]) -> Shelf[ObjectMask]:
+    """Masks by frame as they are now: a pass may revise its earlier frames until it ends."""
+    kept = Shelf(ObjectMask)
+    kept.attach(session.archive, session.storage_device)
+    for frame_idx in found:
+        kept[frame_idx] = found[frame_idx]
+        kept.put_away(lambda _: True)
+    return kept
 
 
 def _merged(

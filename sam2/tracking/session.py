@@ -194,8 +194,10 @@ class VideoSession(PublishedState):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes everything but the video and cached features; a kill leaves an older file whole.
 
+        What a failing disk lost of the past is left out, with a warning.
+
         Raises:
-            OSError: the file cannot be written. HistoryLostError: part of the past is lost.
+            OSError: the file cannot be written.
         """
         with self.lock, saving.written_whole(path) as archive:
             objects = [saving.write_track(archive, i, t) for i, t in enumerate(self.tracks.values())]
@@ -298,13 +300,17 @@ class VideoSession(PublishedState):
     def forget_tracked(self, centres: Sequence[int], reach: int) -> None:
         """Lets masks and memories go of frames that lie more than `reach` frames from each of `centres`.
 
-        Prompts and what they gave stay. With the reach of the model's `memory_policy.horizon()` around the
-        frame tracked last, results of later frames are the same, and a long video takes no more memory
-        than a short one.
+        Prompts and what they gave stay, and frames that the session's own policy still reads there. With the
+        reach of the policy's `horizon()` around the frame tracked last, results of later frames are the same,
+        and a long video takes no more memory than a short one.
         """
+        policy = self.policy
         for track in self.tracks.values():
             for frame_idx in list(track.bank.recent):
-                if all(abs(frame_idx - centre) > reach for centre in centres):
+                away = all(abs(frame_idx - centre) > reach for centre in centres)
+                if away and (
+                    policy is None or all(policy.expired(track.bank, c, frame_idx) for c in centres)
+                ):
                     track.forget_frame(frame_idx)
                     track.tracked.pop(frame_idx, None)
 

@@ -56,6 +56,8 @@ class ObjectTrack:
     each prompted frame."""
     followed: int | None = None
     """The last frame that `follower` saw."""
+    paused: tuple[Follower, int] | None = None
+    """`follower` and `followed` as a prompt found them, until a frame is tracked again."""
     dropped: FrameMarks = field(default_factory=FrameMarks)
     """Frames whose mask and memory were dropped to save space."""
 
@@ -99,9 +101,20 @@ class ObjectTrack:
         before = frame_idx + 1 if reverse else frame_idx - 1
         return self.follower if self.followed == before and self.tracked.get(before) == reverse else None
 
+    def follow(self, follower: Follower | None, frame_idx: int) -> None:
+        """Goes on with a follower that saw a frame."""
+        self.follower, self.followed, self.paused = follower, frame_idx, None
+
     def stop_following(self) -> None:
         """Lets tracking start anew from what is remembered, on whatever frame comes next."""
+        if self.follower is not None and self.followed is not None:
+            self.paused = self.follower, self.followed
         self.follower = self.followed = None
+
+    def resume_following(self) -> None:
+        """Takes `stop_following` back, where no frame was tracked since."""
+        if self.paused is not None:
+            self.follow(*self.paused)
 
     def forget_frame(self, frame_idx: int) -> None:
         """Forgets the mask and the memory of a frame; its prompt stays."""
@@ -113,4 +126,4 @@ class ObjectTrack:
         for part in (self.points, self.masks_given, self.pending, self.found, self.tracked, self.dropped):
             part.clear()
         self.bank.clear()
-        self.stop_following()
+        self.follower = self.followed = self.paused = None

@@ -41,7 +41,7 @@ class StreamingTracker:
         keep_frames: how many of the newest frames can be prompted.
         storage: where masks and memories of past frames go; dropped by default.
         feature_budget: where encoded frames are kept; by default the newest on the device only.
-        policy: which memories a frame reads: "fifo", "stride", "motion", "distractor", or a policy.
+        policy: which memories a frame reads: "fifo", "stride", "motion", "distractor", "tree", or a policy.
         session: a stream's session to go on with (`VideoSession.load`); its own options stay.
     """
 

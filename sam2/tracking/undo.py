@@ -8,7 +8,6 @@ from typing import TypeVar
 from torch import Tensor
 
 from sam2.memory.entry import MemoryEntry
-from sam2.memory.judges import Follower, State
 from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
 
 DEPTH = 32
@@ -38,10 +37,8 @@ class Before:
     pending: PendingMask | None
     memory: MemoryEntry | None
     found: ObjectMask | None
-    follower: Follower | None
-    followed: int | None
-    state: State | None
-    """Of `follower`, which may have gone on since."""
+    is_first: bool
+    """No other prompt was waiting: without this one, tracking goes on as if nothing had been asked."""
 
     @staticmethod
     def of(track: ObjectTrack, frame_idx: int, is_new: bool) -> Before:
@@ -55,9 +52,7 @@ class Before:
             track.pending.get(frame_idx),
             track.bank.get(frame_idx),
             track.found.get(frame_idx),
-            track.follower,
-            track.followed,
-            None if track.follower is None else track.follower.state(),
+            not track.pending and track.follower is not None,
         )
 
     def restore(self) -> None:
@@ -71,7 +66,5 @@ class Before:
         else:
             track.bank.add(self.memory)
             track.found[frame] = self.found
-        if track.followed in (None, self.followed):
-            track.follower, track.followed = self.follower, self.followed
-            if self.follower is not None and self.state is not None:
-                self.follower.restore(*self.state)
+        if self.is_first:
+            track.resume_following()

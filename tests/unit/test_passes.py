@@ -74,12 +74,13 @@ def test_a_run_stops_where_nothing_changes_any_more(
     assert list(with_new) == [10, 11, 12, 13]  # the new object has no former masks
 
 
-def test_fused_masks_lie_between_the_two_passes(predictor: SAM2VideoPredictor) -> None:
+@pytest.mark.parametrize("policy", ["fifo", "tree"])
+def test_fused_masks_lie_between_the_two_passes(predictor: SAM2VideoPredictor, policy: str) -> None:
     video = clip(12)
     prompts = {2: disk(14, 18), 8: disk(30, 20)}
 
     def prompted() -> VideoSession:
-        state = predictor.init_state(video)
+        state = predictor.init_state(video, policy=policy)
         for frame, mask in prompts.items():
             predictor.add_new_mask(state, frame, 1, mask)
         return state
