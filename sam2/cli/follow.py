@@ -22,6 +22,7 @@ from sam2.cli.load import choose_model
 from sam2.cli.report import report
 from sam2.cli.results import ResultFile
 from sam2.formats import Found, FrameMasks, Marks, ObjectInfo, OutputFolder, Source
+from sam2.memory import TreePolicy
 from sam2.prompts.files import ObjectPrompts, prompts_to_json
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from sam2.tracking.engine import FrameResult
@@ -89,13 +90,16 @@ def follow(
     passes = plan(args.direction, prompted, reader.num_frames, args.start, args.frames)
     source = _source(args, reader, objects, passes)
     with ExitStack() as stack:
-        session = stack.enter_context(predictor.init_state(reader, async_loading_frames=True))
+        session = stack.enter_context(
+            predictor.init_state(reader, async_loading_frames=True, policy=args.policy)
+        )
         result = ResultFile(
             args.verb,
             {
                 "model": choice.to_json(predictor),
                 "input": _input_details(args, reader),
                 "prompts": prompts_to_json(objects),
+                "policy": args.policy,
                 "direction": args.direction,
                 "start": passes[0].start,
             },
@@ -201,16 +205,23 @@ def _prompt(predictor: SAM2VideoPredictor, session: VideoSession, objects: Seque
 def _tracked(
     predictor: SAM2VideoPredictor, session: VideoSession, one: Pass, stop: Stop
 ) -> Iterator[FrameResult]:
-    """Results of one run; what no later frame reads is forgotten on the way."""
-    reach = predictor.memory_policy.horizon()
+    """Results of one run, each of them final."""
+    policy = predictor.engine.policy(session)
     distance = abs(one.frames[-1] - one.start)
+    revised: list[int] = []
     with closing(predictor.propagate(session, one.start, distance, one.reverse)) as results:  # type: ignore[type-var]
         for found in results:
-            if found.frame_idx in one.frames:
-                yield found
+            if isinstance(policy, TreePolicy):  # later frames may choose another pathway
+                revised.append(found.frame_idx)
+            else:
+                if found.frame_idx in one.frames:
+                    yield found
+                session.forget_tracked((found.frame_idx, one.start), policy.horizon())
             if stop.asked:
-                return
-            session.forget_tracked((found.frame_idx, one.start), reach)
+                break
+    for frame_idx in revised:
+        if frame_idx in one.frames:
+            yield predictor.engine.result(session, frame_idx)
 
 
 def _frame(found: FrameResult, reader: VideoReader, with_labels: bool) -> FrameMasks:

@@ -70,7 +70,7 @@ def follow_live(
         screen = Screen(chain([first], live), first.frame.shape[:2])
         for prompt in (prompt for entry in objects for prompt in entry.prompts):
             prompt.check_inside(*screen.size)
-        tracker = stack.enter_context(predictor.stream())
+        tracker = stack.enter_context(predictor.stream(policy=args.policy))
         writers = []
         for writer in formats.open(folder.staging, _source(live, screen, objects)):
             stack.callback(writer.close)
@@ -79,6 +79,7 @@ def follow_live(
             "model": choice.to_json(predictor),
             "input": {"path": live.name, "width": screen.size[1], "height": screen.size[0]},
             "prompts": prompts_to_json(objects),
+            "policy": args.policy,
             "direction": "forward",
             "start": min(prompt.frame for entry in objects for prompt in entry.prompts),
         }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sam2.prompts.files import ObjectPrompts
 
 DIRECTIONS = ("forward", "backward", "both")
+POLICIES = ("fifo", "stride", "motion", "distractor", "tree")
 
 _EXAMPLE = """\
 examples:
@@ -67,6 +68,14 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     )
     span.add_argument(
         "--frames", type=at_least(1), metavar="N", help="at most so many frames in each direction"
+    )
+    parser.add_argument(
+        "--policy",
+        choices=POLICIES,
+        default="fifo",
+        help="which past frames are remembered; fifo (default): the last ones, as published; stride: every "
+        "fourth; motion (SAMURAI), distractor (DAM4SAM), tree (SAM2Long, some three times the work): see "
+        "docs/policies.md",
     )
     live = parser.add_argument_group("live sources", "tracked forwards until they end, or Ctrl-C")
     live.add_argument(
