@@ -5,7 +5,8 @@ settings, of which `FAMILIES` lists a few; the table takes each family's best, w
 
 - GrabCut (OpenCV, 5 iterations): outside the box is background, and as much of it is learnt as lies within
   half the box's sides. For clicks alone, what is not near one is background, near being a square of a share
-  of the picture's shorter side. Corrections start from the labels of the mask before.
+  of the picture's shorter side. Corrections start from the labels of the mask before. Where it leaves nothing
+  of a box, it is tried again with the box's middle marked, an ellipse of 0.4 of its sides.
 - Random walker (scikit-image) and watershed (on the gradient, scikit-image): clicks are seeds, and so is the
   picture's border, as background. In a box, the outside is background and an ellipse of 0.4 of its sides in
   its middle the object.
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -126,27 +128,37 @@ class GrabCut(_Classical):
 
     def _mask(self, box: Box | None, seeds: NDArray[np.uint8], state: Any) -> tuple[BoolMask, Any]:
         cv2 = opencv()
-        if state is None:
+        if state is not None:
+            labels = state.copy()
+        else:
             labels = np.full(seeds.shape, cv2.GC_BGD, np.uint8)
             if box is not None:
                 labels[box[1] : box[3], box[0] : box[2]] = cv2.GC_PR_FGD
-        else:
-            labels = state.copy()
         if box is None:
             reach = max(1, round(self.share * min(seeds.shape) / 2))
             near = ndimage.maximum_filter(seeds == 1, size=2 * reach + 1)
             labels[near & (labels == cv2.GC_BGD)] = cv2.GC_PR_FGD
         labels[seeds == 1], labels[seeds == 2] = cv2.GC_FGD, cv2.GC_BGD
-        both = np.isin(labels, (cv2.GC_BGD, cv2.GC_PR_BGD))
-        if both.all() or not both.any():
-            return ~both, labels
+        found = self._cut(labels)
+        if box is not None and not np.isin(found, (cv2.GC_FGD, cv2.GC_PR_FGD)).any():
+            labels[self._middle(box) & (seeds == 0)] = cv2.GC_FGD
+            found = self._cut(labels)
+        return np.isin(found, (cv2.GC_FGD, cv2.GC_PR_FGD)), found
+
+    def _cut(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """OpenCV's labels after five iterations, begun at these."""
+        cv2 = opencv()
+        sure = np.isin(labels, (cv2.GC_BGD, cv2.GC_PR_BGD))
+        if sure.all() or not sure.any():
+            return labels
         cv2.setRNGSeed(0)
         part = _window(labels != cv2.GC_BGD)
         inside, models = np.ascontiguousarray(labels[part]), (np.zeros((1, 65)), np.zeros((1, 65)))
         bgr = np.ascontiguousarray(self.image[part][..., ::-1])
         cv2.grabCut(bgr, inside, None, *models, 5, cv2.GC_INIT_WITH_MASK)
+        labels = labels.copy()
         labels[part] = inside
-        return np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)), labels
+        return labels
 
 
 def _window(mask: BoolMask) -> tuple[slice, slice]:
@@ -224,9 +236,9 @@ class FloodFill(_Classical):
 
 
 FAMILIES: dict[str, dict[str, Callable[[], BoxSegmenter]]] = {
-    "GrabCut": {f"GrabCut {s}": lambda s=s: GrabCut(s) for s in (0.3, 0.6)},
-    "random walker": {f"random walker {b}": lambda b=b: RandomWalker(b) for b in (130, 1000)},
-    "watershed": {f"watershed {s}": lambda s=s: Watershed(s) for s in (1, 3)},
-    "flood fill": {f"flood fill {t}": lambda t=t: FloodFill(t) for t in (15, 30, 60)},
+    "GrabCut": {f"GrabCut {s}": partial(GrabCut, s) for s in (0.15, 0.3)},
+    "random walker": {f"random walker {b}": partial(RandomWalker, b) for b in (130, 1000)},
+    "watershed": {f"watershed {s}": partial(Watershed, s) for s in (1, 3)},
+    "flood fill": {f"flood fill {t}": partial(FloodFill, t) for t in (15, 30, 60)},
 }
 """Tools, and the settings of each that are tried."""

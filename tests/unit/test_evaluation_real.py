@@ -133,7 +133,7 @@ def test_flow_carries_first_masks(tmp_path: Path) -> None:
     (clip, tracks), *more = real_clips.present(real_clips.read_tracks(track_file(tmp_path)), tmp_path).items()
     assert not more
     first = tracks[0].outlines[0].mask((64, 80))
-    tools = {"late": Late(first), "grab": FAMILIES["GrabCut"]["GrabCut 0.6"]()}
+    tools = {"late": Late(first), "grab": FAMILIES["GrabCut"]["GrabCut 0.3"]()}
     tools["late"].boxes = lambda boxes: Guess(first[None], first[None, None], None)  # type: ignore[method-assign]
     done = {(f.tool, f.prompt): f for f in real_clips.follow_with_flow(tools, clip, tracks)}
     assert list(done["late + flow", "box"].ious) == [0, 4, 8]
