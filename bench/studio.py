@@ -297,7 +297,7 @@ class Busy(threading.Thread):
                 continue
 
 
-def measure_load(server: Server, clients: int, minutes: float) -> None:
+def measure_load(server: Server, clients: int, minutes: float, turn: int) -> None:
     before, cpu = server.memory(), server.cpu()
     began = time.perf_counter()
     pages = [Busy(server.url, number, began + 60 * minutes) for number in range(clients)]
@@ -307,11 +307,13 @@ def measure_load(server: Server, clients: int, minutes: float) -> None:
     while any(page.is_alive() for page in pages):
         time.sleep(10)
         memory.append(server.memory())
+    end = server.memory()
     time.sleep(150)  # until idle sessions let go
     report(
         "load",
         clients=clients,
         minutes=minutes,
+        round=turn,
         errors=[error for page in pages for error in page.errors],
         click=summary([t for page in pages for t in page.clicks]),
         events=sum(page.events for page in pages),
@@ -319,7 +321,7 @@ def measure_load(server: Server, clients: int, minutes: float) -> None:
         memory={
             "before": before,
             "quarter": memory[len(memory) // 4],
-            "end": memory[-1],
+            "end": end,
             "idle": server.memory(),
         },
     )
@@ -341,7 +343,8 @@ def main() -> None:
             measure_clicks(server)
             measure_propagation(server)
             if not args.skip_load:
-                measure_load(server, args.clients, args.minutes)
+                measure_load(server, args.clients, args.minutes, 1)
+                measure_load(server, args.clients, args.minutes / 5, 2)  # memory must not grow again
         finally:
             server.close()
 

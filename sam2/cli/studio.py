@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from sam2.cli.arguments import add_model, add_verb, at_least
@@ -70,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
         _open_browser(url)
     from sam2.studio.server import run as serve
 
-    serve(settings, bound)
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(settings, bound)
     return 0
 
 

@@ -301,7 +301,7 @@ class Bench:
 
 def doubts(document: Document, log: EventLog) -> list[tuple[int, int, float]]:
     """Frames that a person should look at: (frame, object, score), worst first."""
-    state = VideoSession([], 1, 1, torch.device("cpu"), torch.device("cpu"))  # type: ignore[arg-type]
+    state = VideoSession([], 1, 1, torch.device("cpu"), torch.device("cpu"))
     for obj, track in document.tracks.items():
         live = state.tracks[obj] = state.track_for(obj)
         for frame in sorted(track.frames()):

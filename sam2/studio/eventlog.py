@@ -6,6 +6,7 @@ hold what the model answered to some of them, with checksums; without them the e
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
@@ -23,13 +24,15 @@ class LogError(ValueError):
 
 
 class JsonLines:
-    """A file of JSON lines, each with a checksum; a torn last line is cut off at opening."""
+    """A file of JSON lines, each with a checksum; a torn last line is cut off at opening.
+
+    No file stays open: there may be hundreds of sessions.
+    """
 
     def __init__(self, path: Path, sync: bool) -> None:
         self.path = path
         self._sync = sync
         self.lines = list(self._read())
-        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open as long as the session
 
     def _read(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
@@ -52,20 +55,22 @@ class JsonLines:
             OSError: the disk is full; the file is as it was.
         """
         text = json.dumps(value, separators=(",", ":"))
-        line = f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
-        size = os.fstat(self._file.fileno()).st_size
-        try:
-            written = self._file.write(line)
-            if written != len(line):
-                raise OSError(28, "the disk is full", str(self.path))
-            if self._sync:
-                os.fsync(self._file.fileno())
-        except OSError:
-            os.truncate(self.path, size)
-            raise
+        _append(self.path, f"{zlib.crc32(text.encode()):08x} {text}\n".encode(), self._sync)
 
-    def close(self) -> None:
-        self._file.close()
+
+def _append(path: Path, content: bytes, sync: bool) -> int:
+    """Adds bytes to a file, all or none; returns where they begin."""
+    with open(path, "ab", buffering=0) as file:
+        address = file.tell()
+        try:
+            if file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, "the disk is full", str(path))
+            if sync:
+                os.fsync(file.fileno())
+        except OSError:
+            file.truncate(address)
+            raise
+    return address
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -88,12 +93,17 @@ class EventLog:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._events = JsonLines(folder / "log.jsonl", sync=True)
-        self._open_results()
+        self._results = JsonLines(folder / "results.jsonl", sync=False)
+        self._records = folder / "results.bin"
 
-    def _open_results(self) -> None:
-        self._results = JsonLines(self.folder / "results.jsonl", sync=False)
-        self._records = open(self.folder / "results.bin", "a+b", buffering=0)  # noqa: SIM115
-        self._size = os.fstat(self._records.fileno()).st_size
+    @staticmethod
+    def first_event(folder: Path) -> dict[str, Any] | None:
+        """The first event of a session, without reading the others; None where there is none."""
+        try:
+            with open(folder / "log.jsonl", "rb") as file:
+                return _parsed(file.readline())
+        except OSError:
+            return None
 
     @property
     def events(self) -> list[dict[str, Any]]:
@@ -105,11 +115,12 @@ class EventLog:
         self._events.lines, self._results.lines = [], []
 
     def results(self) -> dict[int, dict[int, Result]]:
-        """Results by number of their event and by object, those whose records are whole."""
+        """Results by number of their event and by object, those whose records are there."""
+        size = self._records.stat().st_size if self._records.exists() else 0
         found = {}
         for line in self._results.lines:
             parts = {int(obj): Result.from_json(values) for obj, values in line["objects"].items()}
-            if all(part.record[0] + part.record[1] <= self._size for part in parts.values()):
+            if all(part.record[0] + part.record[1] <= size for part in parts.values()):
                 found[line["seq"]] = parts
         return found
 
@@ -119,13 +130,7 @@ class EventLog:
 
     def put_record(self, record: bytes) -> tuple[int, int, int]:
         """Keeps what the model needs to go on; returns address, length and checksum."""
-        address = self._size
-        written = self._records.write(record)
-        if written != len(record):
-            os.truncate(self.folder / "results.bin", address)
-            raise OSError(28, "the disk is full", str(self.folder / "results.bin"))
-        self._size += len(record)
-        return address, len(record), zlib.crc32(record)
+        return _append(self._records, record, False), len(record), zlib.crc32(record)
 
     def get_record(self, place: tuple[int, int, int]) -> bytes:
         """A record.
@@ -134,9 +139,10 @@ class EventLog:
             LogError: it is damaged.
         """
         address, length, checksum = place
-        record = os.pread(self._records.fileno(), length, address)
+        with open(self._records, "rb", buffering=0) as file:
+            record = os.pread(file.fileno(), length, address)
         if zlib.crc32(record) != checksum or len(record) != length:
-            raise LogError(f"{self.folder / 'results.bin'} is damaged at byte {address}")
+            raise LogError(f"{self._records} is damaged at byte {address}: delete it to have it made anew")
         return record
 
     def put_results(self, seq: int, results: Mapping[int, Result]) -> None:
@@ -145,14 +151,5 @@ class EventLog:
 
     def forget_results(self) -> None:
         """Drops everything that can be computed again."""
-        self._results.close()
-        self._records.close()
-        for name in ("results.jsonl", "results.bin"):
-            (self.folder / name).unlink(missing_ok=True)
-        self._open_results()
-
-    def close(self) -> None:
-        """Lets the files go."""
-        self._events.close()
-        self._results.close()
-        self._records.close()
+        for path in (self._results.path, self._records):
+            path.unlink(missing_ok=True)

@@ -19,6 +19,8 @@ from sam2.video import PICTURE_SUFFIXES, VideoReader, natural_key, open_video
 
 UPLOADS = "@uploads"
 """The first part of the path of what was uploaded."""
+CACHE_BYTES = 24 * 2**20
+"""Decoded frames that one reader keeps for random access."""
 VIDEO_SUFFIXES = frozenset(
     [
         ".mp4",
@@ -117,7 +119,7 @@ class Library:
         folder = self.find(path)
         if not folder.is_dir():
             raise PathRefusedError(f"{path!r} is a file: browse folders")
-        entries = []
+        entries: list[dict[str, Any]] = []
         with os.scandir(folder) as found:
             for entry in found:
                 kind = self._shown(entry)
@@ -147,7 +149,7 @@ class Library:
         ):  # gone meanwhile, a loop of links, or a name that is no text
             return None
 
-    def open(self, path: str, cache_bytes: int = 64 * 2**20) -> VideoReader:
+    def open(self, path: str, cache_bytes: int = CACHE_BYTES) -> VideoReader:
         """The frames of a medium.
 
         Raises:
@@ -155,7 +157,7 @@ class Library:
         """
         return self.open_file(self.find(path), path, cache_bytes)
 
-    def open_file(self, file: Path, name: str, cache_bytes: int = 64 * 2**20) -> VideoReader:
+    def open_file(self, file: Path, name: str, cache_bytes: int = CACHE_BYTES) -> VideoReader:
         """The frames of a file that is known to be allowed."""
         try:
             reader = open_video(file, cache_bytes=cache_bytes)
@@ -237,6 +239,11 @@ class Shown:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality)
         return file.getvalue()
+
+    @property
+    def is_open(self) -> bool:
+        """The file is held."""
+        return self._reader is not None
 
     def close(self) -> None:
         """Lets the file go; it is opened again when it is needed."""

@@ -83,7 +83,7 @@ class Session(State):
     @property
     def is_awake(self) -> bool:
         """Frames and features are held."""
-        return self._bench is not None
+        return self._bench is not None or self.shown.is_open
 
     def is_embedded(self, frame: int) -> bool:
         """Whether a prompt on this frame is answered without encoding it first."""
@@ -330,4 +330,3 @@ class Session(State):
         """Lets everything go; the log stays."""
         self.stop()
         self.sleep()
-        self.log.close()

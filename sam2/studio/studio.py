@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import logging
 import secrets
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +19,7 @@ from sam2.studio.eventlog import VERSION, EventLog, LogError
 from sam2.studio.exports import Exports
 from sam2.studio.media import Library
 from sam2.studio.models import Loader, Models
-from sam2.studio.scheduler import Scheduler, Work
+from sam2.studio.scheduler import BusyError, Scheduler, Work
 from sam2.studio.session import MissingError, Session
 from sam2.studio.settings import Settings
 from sam2.studio.state import POLICY
@@ -33,6 +34,12 @@ log = logging.getLogger(__name__)
 def owner_of(client: str) -> str:
     """What is kept on disk of a client's secret."""
     return hashlib.sha256(client.encode()).hexdigest()
+
+
+def _give_memory_back() -> None:
+    """Returns freed memory to the system, which glibc otherwise keeps; nothing where there is no glibc."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Studio:
@@ -57,21 +64,34 @@ class Studio:
         self._suggestions: dict[str, Suggestions] = {}
         self._lock = threading.RLock()
         self._cameras = 0
-        self._restore()
+        self._closed = self._find_closed()
 
-    def _restore(self) -> None:
+    def _find_closed(self) -> dict[str, dict[str, Any]]:
+        """The first event of each session on the disk; the others are read when the session is asked for."""
+        found = {}
         for folder in sorted(self._folder.iterdir()):
-            if not (folder / "log.jsonl").exists():
-                continue
-            try:
-                self._add(Session(EventLog(folder), self.library, self.models.slot))
-            except (LogError, KeyError, TypeError, ValueError, OSError) as error:
-                log.warning("the session in %s cannot be read and is left alone: %s", folder, error)
+            event = EventLog.first_event(folder)
+            if event is not None and event.get("type") == "open" and event.get("version") == VERSION:
+                found[folder.name] = event
+            else:
+                log.warning("the session in %s cannot be read and is left alone", folder)
+        return found
 
-    def _add(self, session: Session) -> None:
+    def _load(self, session_id: str) -> Session | None:
+        with self._lock:
+            if self._closed.pop(session_id, None) is None:
+                return self._sessions.get(session_id)
+            try:
+                return self._add(Session(EventLog(self._folder / session_id), self.library, self.models.slot))
+            except (LogError, KeyError, TypeError, ValueError, OSError) as error:
+                log.warning("the session %s cannot be read and is left alone: %s", session_id, error)
+                return None
+
+    def _add(self, session: Session) -> Session:
         with self._lock:
             self._sessions[session.id] = session
             self._suggestions[session.id] = Suggestions(session)
+            return session
 
     # ------------------------------------------------------------------ sessions
 
@@ -81,7 +101,7 @@ class Studio:
         Raises:
             MissingError: there is none; another client's counts as none.
         """
-        session = self._sessions.get(session_id)
+        session = self._load(session_id)
         if session is None or session.client != owner_of(client):
             raise MissingError(f"there is no session {session_id[:60]!r}: open the medium again")
         session.used = time.monotonic()
@@ -93,6 +113,8 @@ class Studio:
         """All sessions of this client, in the order in which they were opened."""
         owner = owner_of(client)
         with self._lock:
+            for session_id in [key for key, event in self._closed.items() if event["client"] == owner]:
+                self._load(session_id)
             return [session for session in self._sessions.values() if session.client == owner]
 
     def open(self, client: str, path: str, model: str | None) -> Session:
@@ -130,12 +152,16 @@ class Studio:
                 }
             )
             session_log.append(session_log.events[0])
-            session = Session(session_log, self.library, self.models.slot)
-            self._add(session)
-            return session
+            return self._add(Session(session_log, self.library, self.models.slot))
 
     def _opened(self, client: str, path: str) -> Session | None:
-        return next((s for s in self.sessions(client) if s.path == path), None)
+        owner = owner_of(client)
+        with self._lock:
+            for session_id, event in self._closed.items():
+                if (event["client"], event["path"]) == (owner, path):
+                    return self._load(session_id)
+            known = self._sessions.values()
+            return next((s for s in known if (s.client, s.path) == (owner, path)), None)
 
     def delete(self, session: Session) -> None:
         """Takes a session and all that was kept of it away."""
@@ -191,12 +217,13 @@ class Studio:
                 session.embed(frame)
             yield
 
-        self.scheduler.background(
-            session.client,
-            steps(),
-            key=(session.id, "embed"),
-            ready=lambda: session.is_restored() and session.ready(),
-        )
+        with suppress(BusyError):  # it is but a preparation
+            self.scheduler.background(
+                session.client,
+                steps(),
+                key=(session.id, "embed"),
+                ready=lambda: session.is_restored() and session.ready(),
+            )
 
     @contextmanager
     def one_camera(self) -> Iterator[None]:
@@ -221,9 +248,13 @@ class Studio:
             awake = [s for s in self._sessions.values() if s.is_awake and s.job is None]
         awake.sort(key=lambda s: s.used)
         late = time.monotonic() - self.limits.idle_seconds
+        slept = False
         for i, session in enumerate(awake):
             if session.used < late or i < len(awake) - self.limits.awake_sessions:
                 session.sleep()
+                slept = True
+        if slept:
+            _give_memory_back()
         self.models.release({s.model for s in self._sessions.values() if s.is_awake})
         return SWEEP if any(s.is_awake for s in awake) else None
 

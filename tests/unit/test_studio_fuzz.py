@@ -38,13 +38,18 @@ def test_no_made_up_request_breaks_the_server(tmp_path: Path) -> None:
         schema = schemathesis.openapi.from_dict(browser.app.openapi())
         operations = [found.ok() for found in schema.get_all_operations()]
         assert len(operations) >= OPERATIONS
-        for operation in operations:
-            fuzz(browser, sessions, operation)
+        answered = {fuzz(browser, sessions, operation) for operation in operations} - {None}
+        assert len(answered) >= OPERATIONS / 2, "the requests made up are too wild to say anything"
         assert browser.get("/api/info").status_code == 200
 
 
-def fuzz(browser: Browser, sessions: list[str], operation: Any) -> None:
-    """Asks one operation with right and wrong values, mostly of sessions that there are."""
+def fuzz(browser: Browser, sessions: list[str], operation: Any) -> str | None:
+    """Asks one operation with right and wrong values, mostly of sessions that there are.
+
+    Returns:
+        the operation, where a request was granted.
+    """
+    granted: list[str] = []
     keeps = operation.method.upper() != "DELETE" or "objects" in operation.path or "prompts" in operation.path
 
     @settings(
@@ -67,5 +72,8 @@ def fuzz(browser: Browser, sessions: list[str], operation: Any) -> None:
         assert answer.status_code < 500, (case.method, case.path, answer.text)
         if answer.status_code >= 400:
             assert answer.json()["detail"]
+        else:
+            granted.append(operation.label)
 
     run()
+    return granted[0] if granted else None
