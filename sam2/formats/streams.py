@@ -38,5 +38,7 @@ class StreamedText:
 
     def close(self) -> None:
         """Close what is open."""
-        self._file.close()
-        self.spool.close()
+        try:
+            self._file.close()  # on a full disk the rest cannot be written
+        finally:
+            self.spool.close()

@@ -9,6 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import video_samples
 from formats_helpers import NAMES, SIZE, TIMES, frames_of, mask_of, picture_of, source_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,6 +168,19 @@ def test_videos_of_every_shape_keep_their_times(tmp_path: Path, size: tuple[int,
         with open_video(export(name, tmp_path, source, frames)) as reader:
             assert reader.timestamps == pytest.approx(np.array(TIMES), abs=2e-3)
             assert (reader.height, reader.width) == tuple(side + side % 2 for side in size)
+
+
+@pytest.mark.parametrize(("name", "options", "made"), [("background", {}, "background.mp4"),
+                                                       ("cutout", {"container": "webm"}, "cutout/3.webm")])  # fmt: skip
+def test_the_sound_of_the_source_stays(tmp_path: Path, name: str, options: dict, made: str) -> None:
+    silent = video_samples.encode(tmp_path / "silent.mp4", [video_samples.picture(0)] * 5, rate=10)
+    clip = video_samples.add_sound(tmp_path / "clip.mp4", silent, seconds=0.8)
+    objects = {3: ObjectInfo()}
+    export(name, tmp_path, source_of(sound=clip, objects=objects), frames_of(objects=objects), options)
+    codec, samples, start = video_samples.sound_of(tmp_path / made)
+    assert codec == ("opus" if options else "aac")
+    assert start == pytest.approx(0, abs=0.03)
+    assert np.abs(np.fft.rfft(samples)).argmax() * 48_000 / len(samples) == pytest.approx(440, abs=5)
 
 
 def test_a_source_may_lie_about_nothing(tmp_path: Path) -> None:
