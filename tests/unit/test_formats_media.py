@@ -170,8 +170,10 @@ def test_videos_of_every_shape_keep_their_times(tmp_path: Path, size: tuple[int,
             assert (reader.height, reader.width) == tuple(side + side % 2 for side in size)
 
 
-@pytest.mark.parametrize(("name", "options", "made"), [("background", {}, "background.mp4"),
-                                                       ("cutout", {"container": "webm"}, "cutout/3.webm")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "options", "made"),
+    [("background", {}, "background.mp4"), ("cutout", {"container": "webm"}, "cutout/3.webm")],
+)
 def test_the_sound_of_the_source_stays(tmp_path: Path, name: str, options: dict, made: str) -> None:
     silent = video_samples.encode(tmp_path / "silent.mp4", [video_samples.picture(0)] * 5, rate=10)
     clip = video_samples.add_sound(tmp_path / "clip.mp4", silent, seconds=0.8)
