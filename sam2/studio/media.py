@@ -227,7 +227,9 @@ class Shown:
         """
         with self._lock:
             if self._reader is None:
-                self._reader = self._library.open(self._path)
+                # a picture is held whole, however large: its file would be decoded anew at each zoom
+                room = 3 * self._library.max_pixels if kind_of(self._path) == "picture" else CACHE_BYTES
+                self._reader = self._library.open(self._path, room)
             return self._reader[index]
 
     def jpeg(self, index: int, width: int | None, quality: int = 88) -> bytes:

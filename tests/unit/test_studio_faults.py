@@ -1,4 +1,4 @@
-"""Faults of the machine and of the network: a full disk, a medium that changes, a camera faster than the model."""
+"""Faults of machine and network: a full disk, a medium that changes, a camera faster than the model."""
 
 from __future__ import annotations
 

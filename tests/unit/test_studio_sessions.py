@@ -1,4 +1,4 @@
-"""The studio's main path: open, click, refine, propagate, correct, undo, export; and the same after a kill."""
+"""The studio's main path: open, click, refine, propagate, correct, undo, export; the same after a kill."""
 
 from __future__ import annotations
 
