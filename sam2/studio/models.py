@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sam2.sam2_video_predictor import SAM2VideoPredictor
+
+
+RETRY = 30.0
+"""Seconds after which a model that failed to load is tried again."""
 
 
 class ModelError(ValueError):
@@ -34,6 +39,11 @@ class Slot:
         self.name = name
         self.model: Model | None = None
         self.error: str | None = None
+        self._began = time.monotonic()
+
+    def is_stale(self) -> bool:
+        """It failed so long ago that another try makes sense."""
+        return self.error is not None and time.monotonic() - self._began > RETRY
 
     @property
     def settled(self) -> bool:
@@ -80,10 +90,10 @@ class Models:
         self._known: list[dict[str, Any]] | None = None
 
     def slot(self, name: str) -> Slot:
-        """A model by name; it begins to load where it has not yet. One that failed is tried again."""
+        """A model by name; it begins to load where it has not yet, or failed a while ago."""
         with self._lock:
             slot = self._slots.get(name)
-            if slot is None or slot.error is not None:
+            if slot is None or slot.is_stale():
                 slot = self._slots[name] = Slot(name)
                 threading.Thread(target=self._fill, args=(slot,), name=f"load {name}", daemon=True).start()
             return slot
@@ -108,17 +118,15 @@ class Models:
 
     def check(self, name: str) -> None:
         """Raises ModelError for a name that may not be asked for: files come from the command line only."""
-        known = [model["name"] for model in self.describe()["models"]]
+        known = {model["name"]: model for model in self._listed()}
         if name not in known:
             raise ModelError(f"there is no model {name[:100]!r}; there are {', '.join(known)}")
+        if not known[name]["available"]:
+            raise ModelError(f"the model {name} is not on this machine: `sam2 models` says how to fetch it")
 
     def describe(self) -> dict[str, Any]:
         """The models for a menu; only the default until torch is there (`loading`)."""
-        failed = {name for name, slot in self._slots.items() if slot.error is not None}
-        listed = list(self._known or [{"name": "mini", "title": "mini", "available": True}])
-        if self.default not in [model["name"] for model in listed]:
-            title = Path(self.default).name
-            listed.insert(0, {"name": self.default, "title": title, "available": True})
+        failed = {name for name, slot in tuple(self._slots.items()) if slot.error is not None}
         first = self._slots.get(self.default)
         return {
             "models": [
@@ -127,10 +135,16 @@ class Models:
                     "default": model["name"] == self.default,
                     "available": model["available"] and model["name"] not in failed,
                 }
-                for model in listed
+                for model in self._listed()
             ],
             "loading": self._known is None or first is None or not first.settled,
         }
+
+    def _listed(self) -> list[dict[str, Any]]:
+        listed = list(self._known or [{"name": "mini", "title": "mini", "available": True}])
+        if self.default not in [model["name"] for model in listed]:
+            listed.insert(0, {"name": self.default, "title": Path(self.default).name, "available": True})
+        return listed
 
 
 def load_model(name: str, device: str | None) -> Model:

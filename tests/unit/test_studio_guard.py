@@ -194,7 +194,9 @@ def test_what_makes_no_sense_is_explained(browser: Browser) -> None:
         assert answer.json()["detail"]
     assert browser.post(f"/api/sessions/{session}/propagate", json={"start": 0}).status_code == 422
     assert browser.post(f"/api/sessions/{session}/exports", json={"format": "coco"}).status_code == 422
-    assert browser.patch(f"/api/sessions/{session}", json={"model": "/etc/passwd"}).status_code == 422
+    listed = browser.done(browser.get("/api/info"))["models"]
+    for model in ("/etc/passwd", "none", *(one["name"] for one in listed if not one["available"])):
+        assert browser.patch(f"/api/sessions/{session}", json={"model": model}).status_code == 422
     assert browser.get("/api/sessions/none/frames/0.jpg").status_code == 404
 
 
