@@ -16,6 +16,7 @@ import os
 import platform
 import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -308,7 +309,7 @@ def measure_load(server: Server, clients: int, minutes: float, turn: int) -> Non
         time.sleep(10)
         memory.append(server.memory())
     end = server.memory()
-    time.sleep(150)  # until idle sessions let go
+    time.sleep(135)  # until idle sessions let go
     report(
         "load",
         clients=clients,
@@ -336,6 +337,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=60, help="of each clip")
     parser.add_argument("--skip-load", action="store_true")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server ends with this script
     with tempfile.TemporaryDirectory() as folder:
         make_media(Path(folder), args.clients, args.frames)
         server = measure_start(Path(folder))

@@ -55,5 +55,6 @@ def run(settings: Settings, bound: socket.socket) -> None:
         ws_max_size=32 * 2**20,
         ws_max_queue=4,
         timeout_graceful_shutdown=3,
+        timeout_keep_alive=300,  # a request must not meet a connection that is just being closed
     )
     uvicorn.Server(config).run(sockets=[bound])
