@@ -10,6 +10,7 @@ import json
 import os
 import struct
 import tempfile
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,9 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sam2.memory.archive import HistoryLostError
 from sam2.memory.entry import MemoryEntry
 from sam2.memory.judges import Follower
 from sam2.memory.records import RecordError, pack, pack_fields, unpack, unpack_fields
+from sam2.memory.shelf import Shelf
 from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
 
 _ENTRY = struct.Struct("<qQ")  # frame, length
@@ -98,11 +101,28 @@ def _read_records(archive: zipfile.ZipFile, name: str) -> Iterator[tuple[int, by
 
 
 def write_track(archive: zipfile.ZipFile, number: int, track: ObjectTrack) -> dict[str, Any]:
-    """Writes one object; returns its part of the description. Reads the past record by record."""
+    """Writes one object; returns its part of the description. Reads the past record by record.
+
+    Frames whose record is lost count as dropped, and a warning names them.
+    """
     name = f"objects/{number}"
-    found, recent = track.found, track.bank.recent
-    _write_records(archive, f"{name}/found", ((f, pack_fields(found[f])) for f in found))
-    _write_records(archive, f"{name}/recent", ((f, pack_fields(recent[f])) for f in recent))
+    lost: dict[int, HistoryLostError] = {}
+
+    def readable(shelf: Shelf[Any]) -> Iterator[tuple[int, bytes]]:
+        for frame in shelf:
+            try:
+                yield frame, pack_fields(shelf[frame])
+            except HistoryLostError as error:
+                lost[frame] = error
+
+    _write_records(archive, f"{name}/found", readable(track.found))
+    _write_records(archive, f"{name}/recent", readable(track.bank.recent))
+    if lost:
+        warnings.warn(
+            f"{len(lost)} frames of object {track.obj_id}, {min(lost)} to {max(lost)}, are not in the saved "
+            f"session: {lost[min(lost)]}",
+            stacklevel=4,
+        )
     conditioning = track.bank.conditioning.items()
     _write_records(archive, f"{name}/conditioning", ((f, pack_fields(e)) for f, e in conditioning))
     prompts = [(f, pack({"kind": "points"}, list(p.values()))) for f, p in track.points.items()]
@@ -116,7 +136,7 @@ def write_track(archive: zipfile.ZipFile, number: int, track: ObjectTrack) -> di
         "id": track.obj_id,
         "followed": track.followed,
         "tracked": _runs(track.tracked),
-        "dropped": _runs(track.dropped),
+        "dropped": _runs(dict(sorted({**track.dropped, **dict.fromkeys(lost, True)}.items()))),
     }
 
 
@@ -140,14 +160,14 @@ def read_track(
         for frame, record in _read_records(archive, f"{name}/{kind}"):
             yield frame, unpack_fields(MemoryEntry, record, storage_device)
 
-    for frame, record in _read_records(archive, f"{name}/found"):
-        track.found[frame] = unpack_fields(ObjectMask, record, storage_device)
-        track.found.put_away(lambda _: True)
-    for _, entry in entries("recent"):
-        track.bank.add(entry)
-        track.bank.recent.put_away(lambda _: True)
     for _, entry in entries("conditioning"):
         track.bank.add(entry)
+    for frame, record in _read_records(archive, f"{name}/found"):
+        track.found[frame] = unpack_fields(ObjectMask, record, storage_device)
+        track.put_away(lambda _: True)
+    for _, entry in entries("recent"):
+        track.bank.add(entry)
+        track.put_away(lambda _: True)
     for frame, record in _read_records(archive, f"{name}/prompts"):
         values, tensors = unpack(record)
         placed = [t.to(device) for t in tensors if t is not None]
@@ -166,6 +186,8 @@ def read_track(
     for marks, runs in ((track.tracked, part["tracked"]), (track.dropped, part["dropped"])):
         for first, last, value in runs:
             marks.update(dict.fromkeys(range(first, last + 1), bool(value)))
+    for frame in track.dropped:
+        track.forget_frame(frame)
 
 
 def _pack_pending(waiting: PendingMask) -> bytes:

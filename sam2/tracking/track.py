@@ -77,8 +77,8 @@ class ObjectTrack:
         self.bank.recent.attach(archive, device)
 
     def put_away(self, expired: Callable[[int], bool]) -> None:
-        """Sends masks and memories of expired frames to the archive."""
-        self.found.put_away(expired)
+        """Sends masks and memories of expired frames to the archive, but for frames that condition."""
+        self.found.put_away(lambda frame: frame not in self.bank.conditioning and expired(frame))
         self.bank.recent.put_away(expired)
 
     def drop(self, expired: Callable[[int], bool]) -> None:

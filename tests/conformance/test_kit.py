@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+
+from sam2.build_sam import build_sam2_video_predictor
+from sam2.sam2_video_predictor import SAM2VideoPredictor
 
 KIT = Path(__file__).resolve().parents[3] / "shared" / "conformance"
 CASES = (
@@ -51,6 +56,24 @@ def test_every_case_of_the_kit_is_run(kit: ModuleType) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_case(kit: ModuleType, name: str) -> None:
+    check(kit, name)
+
+
+@pytest.mark.parametrize("name", ["video_2_1_tiny", "video_no_overlap"])
+def test_a_case_of_several_objects_without_batches(
+    kit: ModuleType, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(*args: Any, hydra_overrides_extra: Sequence[str] = (), **kwargs: Any) -> SAM2VideoPredictor:
+        overrides = [*hydra_overrides_extra, "++model.max_batch=1"]
+        predictor = build_sam2_video_predictor(*args, hydra_overrides_extra=overrides, **kwargs)
+        assert predictor.engine.max_batch == 1
+        return predictor
+
+    monkeypatch.setattr("sam2.build_sam.build_sam2_video_predictor", build)
+    check(kit, name)
+
+
+def check(kit: ModuleType, name: str) -> None:
     golden = dict(np.load(KIT / "goldens" / f"{name}.npz"))
     torch.manual_seed(0)
     ours = kit.CASES[name](seed=1)

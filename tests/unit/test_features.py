@@ -14,7 +14,7 @@ from tracking_helpers import Disk, clip, disk, farthest, mini_predictor, run
 
 from sam2.modeling.outputs import FrameFeatures
 from sam2.sam2_video_predictor import SAM2VideoPredictor
-from sam2.tracking import FeatureBudget, FeatureCache, VideoSession
+from sam2.tracking import FeatureBudget, FeatureCache
 
 FRAME_BYTES = 4 * 8
 
@@ -90,26 +90,33 @@ def test_a_pickled_cache_is_empty_and_keeps_its_budget() -> None:
     assert len(copy) == 0
 
 
-def passes(predictor: SAM2VideoPredictor, state: VideoSession) -> dict[int, Any]:
-    predictor.add_new_mask(state, 0, 1, disk(20, 18))
-    run(predictor, state)
-    misses = state.features.misses
-    predictor.add_new_points_or_box(state, 4, 1, points=[[30, 10]], labels=[1])
-    predictor.add_new_mask(state, 6, 2, disk(9, 9))
-    found = run(predictor, state, start_frame_idx=4)
-    found |= {100 + f: masks for f, masks in run(predictor, state, start_frame_idx=11, reverse=True).items()}
-    encoded = state.features.misses - misses
-    assert encoded == 0 if state.features.budget.host_bytes else encoded > 12
-    return found
-
-
-def test_a_second_pass_encodes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    predictor = mini_predictor()
-    with_cache = passes(predictor, predictor.init_state(clip(12)))
-    off = FeatureBudget(1, host_bytes=0)
-    calls = []
+def passes(predictor: SAM2VideoPredictor, budget: FeatureBudget) -> tuple[dict[str, Any], int]:
+    """Masks of a first pass and of what follows it, and how often that called the encoder."""
+    calls: list[int] = []
     encode = predictor.encode_image
-    monkeypatch.setattr(predictor, "encode_image", lambda x: calls.append(1) or encode(x))
-    without = passes(predictor, predictor.init_state(clip(12), feature_budget=off))
-    assert len(calls) > 12
-    assert farthest(with_cache, without) == 0.0
+    state = predictor.init_state(clip(12), feature_budget=budget)
+    predictor.add_new_mask(state, 0, 1, disk(20, 18))
+    found = {"first": run(predictor, state)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor, "encode_image", lambda x: calls.append(1) or encode(x))
+        predictor.add_new_points_or_box(state, 4, 1, points=[[30, 10]], labels=[1])
+        found["correction"] = run(predictor, state, start_frame_idx=4)
+        found["reverse"] = run(predictor, state, start_frame_idx=11, reverse=True)
+        predictor.add_new_mask(state, 6, 2, disk(9, 9))
+        found["new object"] = run(predictor, state, start_frame_idx=6)
+    state.close()
+    return found, len(calls)
+
+
+@pytest.mark.parametrize(
+    "budget", [FeatureBudget(), FeatureBudget(2, host_bytes=0, disk_bytes=2**24)], ids=["host", "disk"]
+)
+def test_a_second_pass_encodes_nothing(budget: FeatureBudget) -> None:
+    predictor = mini_predictor()
+    found, calls = passes(predictor, budget)
+    assert calls == 0
+    expected, without = passes(predictor, FeatureBudget(1, host_bytes=0))
+    assert without > 12
+    assert set(found["reverse"]) == set(range(12))
+    for part in expected:
+        assert farthest(found[part], expected[part]) == 0.0

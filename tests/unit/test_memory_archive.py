@@ -18,7 +18,7 @@ from tracking_helpers import Disk, clip, disk, farthest, mini_predictor, run
 from sam2.memory import Archive, FrameMarks, HistoryLostError, MemoryEntry, Shelf, StorageOptions
 from sam2.memory.records import RecordError, pack, unpack
 from sam2.sam2_video_predictor import SAM2VideoPredictor
-from sam2.tracking import ObjectPrompt
+from sam2.tracking import ObjectPrompt, VideoSession
 
 # ---------------------------------------------------------------- records
 
@@ -334,6 +334,16 @@ def test_tracking_goes_on_when_the_disk_is_full(
     assert farthest(run(predictor, state, start_frame_idx=0), expected) == 0.0
     with pytest.raises(HistoryLostError, match=r"frame \d+: .*lost: .*No space left"):
         run(predictor, state, start_frame_idx=20)
+    with pytest.warns(UserWarning, match="are not in the saved session") as told:
+        state.save(tmp_path / "rest.sam2")
+    for warning, what in zip(told, ("object 1, 1 to", "object 2, 0 to"), strict=True):
+        assert what in str(warning.message)
+        assert "No space left" in str(warning.message)
+    rest = VideoSession.load(tmp_path / "rest.sam2", video=clip(45))
+    with pytest.raises(HistoryLostError, match="object 1 on frames 5 to 19 were dropped"):
+        run(predictor, rest, start_frame_idx=20)
+    again = {"start_frame_idx": 44, "max_frame_num_to_track": 0}
+    assert farthest(run(predictor, rest, **again), expected) == 0.0
     state.close()
 
 

@@ -56,6 +56,17 @@ def test_streaming_equals_offline(options: dict[str, Any]) -> None:
     assert farthest(early, found) < 1e-4
 
 
+@pytest.mark.parametrize("count", [16, 17])
+def test_from_16_frames_on_streaming_equals_offline(predictor: SAM2VideoPredictor, count: int) -> None:
+    video = clip(count)
+    state = predictor.init_state(video)
+    predictor.add_new_mask(state, 0, 1, disk(20, 18))
+    whole = run(predictor, state)
+    found = stream(predictor.stream(), video, {0: [ObjectPrompt(1, mask=disk(20, 18))]})
+    assert list(whole) == list(range(count))
+    assert farthest(whole, found) < 1e-4
+
+
 def test_a_correction_equals_offline(predictor: SAM2VideoPredictor) -> None:
     video = clip(20)
     for conditions in (False, True):
