@@ -18,6 +18,10 @@ RETRY = 30.0
 """Seconds after which a model that failed to load is tried again."""
 
 
+KEPT = 120.0
+"""Seconds for which a model that nobody uses is kept."""
+
+
 class ModelError(ValueError):
     """A model that cannot be used."""
 
@@ -39,7 +43,7 @@ class Slot:
         self.name = name
         self.model: Model | None = None
         self.error: str | None = None
-        self._began = time.monotonic()
+        self.asked = self._began = time.monotonic()
 
     def is_stale(self) -> bool:
         """It failed so long ago that another try makes sense."""
@@ -96,6 +100,7 @@ class Models:
             if slot is None or slot.is_stale():
                 slot = self._slots[name] = Slot(name)
                 threading.Thread(target=self._fill, args=(slot,), name=f"load {name}", daemon=True).start()
+            slot.asked = time.monotonic()
             return slot
 
     def _fill(self, slot: Slot) -> None:
@@ -110,9 +115,10 @@ class Models:
             self._changed()
 
     def release(self, used: set[str]) -> None:
-        """Lets models go that no session uses, except the default."""
+        """Lets models go that no session uses and that nobody asked for lately, except the default."""
+        late = time.monotonic() - KEPT
         with self._lock:
-            for name in [n for n, slot in self._slots.items() if slot.settled]:
+            for name in [n for n, slot in self._slots.items() if slot.settled and slot.asked < late]:
                 if name not in used and name != self.default:
                     del self._slots[name]
 
