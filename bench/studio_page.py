@@ -86,12 +86,19 @@ def ready(browser: object, path: Path) -> float:
 
 def clicks(page: Page) -> list[float]:
     """Milliseconds from a click until its mask is drawn, measured in the page."""
-    page.evaluate("""() => { window.pressed = 0; window.took = []; const stage = document.getElementById("stage");
-        document.getElementById("canvas").addEventListener("pointerup", () => (pressed = performance.now()), true);
-        new MutationObserver(() => { if (stage.dataset.waiting === "0" && pressed) {
-            const began = pressed; pressed = 0;
-            requestAnimationFrame(() => requestAnimationFrame(() => took.push(performance.now() - began))); } })
-            .observe(stage, { attributeFilter: ["data-waiting"] }); }""")
+    page.evaluate("""() => {
+        window.pressed = 0;
+        window.took = [];
+        const stage = document.getElementById("stage");
+        const canvas = document.getElementById("canvas");
+        canvas.addEventListener("pointerup", () => (pressed = performance.now()), true);
+        const drawn = (began) => requestAnimationFrame(() => took.push(performance.now() - began));
+        new MutationObserver(() => {
+            if (stage.dataset.waiting !== "0" || !pressed) return;
+            const began = pressed;
+            pressed = 0;
+            requestAnimationFrame(() => drawn(began));
+        }).observe(stage, { attributeFilter: ["data-waiting"] }); }""")
     for index in range(CLICKS):
         page.mouse.click(*place(page, 150 + 12 * (index % 4), 140 + 9 * (index // 4)))
         page.wait_for_function("count => took.length === count", arg=index + 1, timeout=120_000)
@@ -104,7 +111,7 @@ def propagate(page: Page, session: str) -> tuple[float, float]:
     began = time.perf_counter()
     page.evaluate("window.asked = performance.now()")
     page.keyboard.press("f")
-    page.wait_for_function("seen.some(([, frame]) => frame > 0)", timeout=120_000)
+    page.wait_for_function("() => seen.some(([, frame]) => frame > 0)", timeout=120_000)
     first = page.evaluate("seen.find(([, frame]) => frame > 0)[0] - asked") / 1000
     state = "id => fetch('/api/sessions/' + id).then((answer) => answer.json()).then((found) => found.job)"
     while page.evaluate(state, session):

@@ -189,8 +189,9 @@ class Tab:
         self.page.click("#export-open")
         self.page.select_option("#export-format", name)
         with self.page.expect_download() as download:
+            count = self.page.locator(".job").count()
             self.page.click("#export-form button[type=submit]")
-            self.page.click(".job:first-child[data-state=done] a")
+            self.page.click(f".job:first-child:nth-last-child({count + 1})[data-state=done] a")
         path = folder / download.value.suggested_filename
         download.value.save_as(path)
         self.page.keyboard.press("Escape")

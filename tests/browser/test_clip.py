@@ -46,7 +46,7 @@ def test_the_whole_way_of_a_clip(tab: Tab, tmp_path: Path) -> None:
     tab.page.keyboard.press("Control+z")
     tab.page.keyboard.press("Control+z")
     tab.see("#stage[data-waiting='0']")
-    tab.page.wait_for_function("document.getElementById('redo').disabled === false")
+    tab.page.wait_for_function("() => document.getElementById('redo').disabled === false")
     tab.page.wait_for_timeout(300)
     assert np.array_equal(tab.mask(FRAMES - 1, 1), before)
 

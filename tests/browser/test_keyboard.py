@@ -9,12 +9,12 @@ def test_open_click_refine_and_export_by_keyboard_alone(tab: Tab) -> None:
     tab.visit()
     press = tab.page.keyboard.press
     press("Control+o")
-    tab.page.wait_for_function("document.activeElement.closest('#browse-list') !== null")
+    tab.page.wait_for_function("() => document.activeElement.closest('#browse-list') !== null")
     while "disc.png" not in tab.page.evaluate("document.activeElement.textContent"):
         press("Tab")
     press("Enter")
     tab.see("#picture[data-frame='0']")
-    tab.page.wait_for_function("document.activeElement.id === 'canvas'")
+    tab.page.wait_for_function("() => document.activeElement.id === 'canvas'")
     for _ in range(60):
         press("Alt+ArrowLeft")
     for _ in range(10):
@@ -32,7 +32,7 @@ def test_open_click_refine_and_export_by_keyboard_alone(tab: Tab) -> None:
     assert [point[2] for point in tab.session()["prompts"][0]["points"]] == [1, 0]
     assert iou(tab.mask(0), disc((70, 80))) > 0.5
     press("Backspace")
-    tab.page.wait_for_function("document.getElementById('stage').dataset.waiting === '0'")
+    tab.page.wait_for_function("() => document.getElementById('stage').dataset.waiting === '0'")
     press("s")
     tab.page.wait_for_selector("#export-dialog[open]")
     while tab.page.evaluate("document.activeElement.type") != "submit":

@@ -12,7 +12,9 @@ export function text(key, values = {}) {
   return words.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
 }
 
-export const has = (key) => key in en;
+/** Words for what the server names in English, where this language has them. */
+export const translated = (key, english) => LANGUAGES[current][key] ?? english;
+
 export const language = () => current;
 
 export function localise(root = document) {

@@ -8,19 +8,18 @@ const SIZE = 92; // CSS pixels of one small picture
 export class Choices {
   constructor(app) {
     this.app = app;
+    app.store.on("choices", () => this.#show());
   }
 
   offer(frame, object, { choices, mask }) {
     const same = choices.findIndex((choice) => JSON.stringify(choice.mask) === JSON.stringify(mask));
     const best = choices.reduce((top, choice, index) => (choice.iou > choices[top].iou ? index : top), 0);
     this.app.store.set({ choices: { frame, object, masks: choices, chosen: same < 0 ? best : same } });
-    this.#show();
   }
 
   close() {
     if (!this.app.state.choices) return false;
     this.app.store.set({ choices: null });
-    this.#show();
     return true;
   }
 
@@ -29,7 +28,6 @@ export class Choices {
     if (!choices || index >= choices.masks.length) return;
     choices.chosen = index;
     this.app.store.set({ choices });
-    this.#show();
     this.app.painter.paint();
     await this.app.prompts.choose(index);
   }

@@ -1,7 +1,7 @@
 import { api, exportUrl } from "../core/api.js";
 import { byId, make } from "../core/dom.js";
 import { say, tell } from "../core/say.js";
-import { has, onLanguage, text } from "../core/text.js";
+import { onLanguage, text, translated } from "../core/text.js";
 
 const POLL = 500; // milliseconds; events come sooner, asking is for those that were missed
 
@@ -32,7 +32,7 @@ export class Exporting {
     const select = byId("export-format");
     const before = select.value;
     const fitting = info.export_formats.filter(({ kinds }) => kinds.includes(session.kind));
-    select.replaceChildren(...fitting.map(({ name, title }) => new Option(words(`format-${name}`, title), name)));
+    select.replaceChildren(...fitting.map(({ name, title }) => new Option(translated(`format-${name}`, title), name)));
     if (fitting.some(({ name }) => name === before)) select.value = before;
     this.#options();
   }
@@ -52,7 +52,7 @@ export class Exporting {
     for (const input of byId("export-options").querySelectorAll("[data-option]")) values[input.dataset.option] = read(input);
     try {
       const { id } = await api.startExport(this.app.state.session.id, format.name, values);
-      this.#add(id, words(`format-${format.name}`, format.title));
+      this.#add(id, translated(`format-${format.name}`, format.title));
       this.#poll(id);
     } catch (error) {
       tell(error);
@@ -105,21 +105,19 @@ export class Exporting {
   }
 }
 
-const words = (key, otherwise) => (has(key) ? text(key) : otherwise);
-
 function field(key, { title, type, default: value, choices = [], min, max, step }) {
   const id = `option-${key}`;
   let input;
   if (type === "choice") {
     input = make("select", { id }, ...choices.map((choice) => {
       const { value: own, title: name } = typeof choice === "object" ? choice : { value: choice, title: choice };
-      return new Option(words(`choice-${own}`, String(name)), own);
+      return new Option(translated(`choice-${own}`, String(name)), own);
     }));
     input.value = value;
   } else if (type === "boolean") input = make("input", { id, type: "checkbox", checked: Boolean(value) });
   else input = make("input", { id, type, value, min, max, step });
   input.dataset.option = key;
-  const named = make("label", { htmlFor: id }, words(`option-${key}`, title ?? key));
+  const named = make("label", { htmlFor: id }, translated(`option-${key}`, title ?? key));
   return make("div", { class: "field" }, named, input);
 }
 

@@ -22,7 +22,7 @@ export class Timeline {
     app.store.on("frame session", () => this.#showFrame());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     new MutationObserver(() => this.draw()).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    onLanguage(() => this.#showFrame());
+    onLanguage(() => this.draw());
   }
 
   get gutter() {

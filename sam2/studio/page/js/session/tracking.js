@@ -56,6 +56,7 @@ export class Tracking {
     const job = session?.job ?? null;
     byId("track-stop").hidden = !job;
     byId("track-progress").hidden = !job;
+    byId("track-count").hidden = !job;
     for (const direction of ["backward", "both", "forward"]) byId(`track-${direction}`).disabled = Boolean(job);
     if (!job) return;
     byId("track-progress").max = Math.max(1, job.total);
