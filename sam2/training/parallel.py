@@ -60,7 +60,7 @@ class Alone:
         return nn.utils.clip_grad_norm_(parameters, limit)
 
     def whole(self, state: Any) -> Any:
-        """State as a checkpoint holds it; every process must ask."""
+        """State as a checkpoint holds it; every process must ask, the first alone is sure to get it."""
         return state
 
     def own(self, saved: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -186,7 +186,8 @@ class Sharded(Alone):
 
     def whole(self, state: Any) -> Any:
         if isinstance(state, DTensor):
-            return state.full_tensor().cpu()
+            gathered = state.full_tensor()
+            return gathered.cpu() if self.twin is not None else None
         if isinstance(state, dict):
             return {key: self.whole(value) for key, value in state.items()}
         return state
