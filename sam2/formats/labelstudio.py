@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sam2 import __version__
 from sam2.formats.choices import LabelStudioOptions
@@ -45,7 +46,9 @@ class _Tasks(StreamedText):
 
     def _head(self, file_name: str, kind: str) -> str:
         """A task up to its results."""
-        head = to_json({"data": {kind: self._options.prefix + file_name}})[:-1]
+        prefix = self._options.prefix
+        is_address = "?" in prefix or prefix.startswith(("http://", "https://"))
+        head = to_json({"data": {kind: prefix + (quote(file_name) if is_address else file_name)}})[:-1]
         if self._options.results == "annotations":
             return f'{head},"annotations":[{{"result":['
         return f'{head},"predictions":[{{"model_version":{to_json(f"sam2 {__version__}")},"result":['

@@ -201,6 +201,15 @@ def test_label_studio_brush_and_its_interface_agree(tmp_path: Path) -> None:
         np.testing.assert_array_equal(alpha == 255, mask_of(key, 0))
 
 
+@pytest.mark.parametrize(
+    ("prefix", "expected"), [("/x?d=", "/x?d=a%20%26%23.mp4"), ("s3://b/", "s3://b/a &#.mp4")]
+)
+def test_label_studio_finds_media_with_strange_names(tmp_path: Path, prefix: str, expected: str) -> None:
+    source = source_of(file_name="a &#.mp4")
+    root = export("labelstudio", tmp_path, source, frames_of(), {"prefix": prefix})
+    assert json.loads((root / "tasks.json").read_text())[0]["data"]["video"] == expected
+
+
 def test_label_studio_polygons_are_percentages(tmp_path: Path) -> None:
     root = written("labelstudio", tmp_path, video="frames", shapes="polygons", tolerance=0)
     tasks = json.loads((root / "tasks.json").read_text())
