@@ -182,6 +182,7 @@ def test_prompts_that_a_stream_never_reaches(sam2, stdin, tmp_path, checkpoint):
     [
         (["-", "--direction", "both"], ["--direction", "as its frames come"]),
         (["-", "--start", "3"], ["--start"]),
+        (["-", "--format", "cvat"], ["cvat", "how long"]),
         (["-", "--size", "96"], ["'96'", "640x480"]),
         (["-", "--input-format", "rgb24"], ["size="]),
         (["-", "--timeout", "0"], ["timeout is 0"]),
