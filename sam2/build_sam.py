@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from sam2.backend import use_backend
 from sam2.checkpoint import CheckpointError, fitting_config, load_checkpoint, read_state_dict
 from sam2.config import SHORT_NAMES, find_config, instantiate, load_config, nearest
 
@@ -161,6 +162,7 @@ def build_sam2(
     mode: str = "eval",
     hydra_overrides_extra: Sequence[str] = (),
     apply_postprocessing: bool = True,
+    backend: str | os.PathLike[str] = "torch",
     **kwargs: Any,
 ) -> SAM2Base:
     """The model for still pictures, in float32.
@@ -174,14 +176,16 @@ def build_sam2(
         mode: "eval" or "train".
         hydra_overrides_extra: override strings (`sam2.config.load_config`); they win over post-processing's.
         apply_postprocessing: replace an unstable single mask by the best of the three candidates.
+        backend: who runs the image encoder: "torch"; "openvino", on the CPU; or an encoder that `sam2 export`
+            wrote, by the path of its .xml file.
         kwargs: ignored, so that `from_pretrained` can hand on arguments meant for a predictor.
 
     Raises:
-        ValueError: unknown configuration, override, mode or device; a checkpoint of another model.
+        ValueError: unknown configuration, override, mode, device or backend; a checkpoint of another model.
         FileNotFoundError: no such checkpoint, or an installation without the default model's weights.
     """
     overrides = [*(_STABILITY if apply_postprocessing else ()), *_override_list(hydra_overrides_extra)]
-    return _build(config_file, ckpt_path, device, mode, overrides, image_only=True)
+    return _build(config_file, ckpt_path, device, mode, overrides, image_only=True, backend=backend)
 
 
 def build_sam2_video_predictor(
@@ -192,6 +196,7 @@ def build_sam2_video_predictor(
     hydra_overrides_extra: Sequence[str] = (),
     apply_postprocessing: bool = True,
     vos_optimized: bool = False,
+    backend: str | os.PathLike[str] = "torch",
     **kwargs: Any,
 ) -> SAM2VideoPredictor:
     """The model for videos; arguments and errors as in `build_sam2`.
@@ -208,7 +213,7 @@ def build_sam2_video_predictor(
         *(_VIDEO_POSTPROCESSING if apply_postprocessing else ()),
         *_override_list(hydra_overrides_extra),
     ]
-    return _build(config_file, ckpt_path, device, mode, overrides, image_only=False)
+    return _build(config_file, ckpt_path, device, mode, overrides, image_only=False, backend=backend)
 
 
 def build_sam2_camera_predictor(
@@ -218,6 +223,7 @@ def build_sam2_camera_predictor(
     mode: str = "eval",
     hydra_overrides_extra: Sequence[str] = (),
     apply_postprocessing: bool = True,
+    backend: str | os.PathLike[str] = "torch",
     **kwargs: Any,
 ) -> SAM2CameraPredictor:
     """The model for frames that come one by one; arguments and errors as in `build_sam2_video_predictor`."""
@@ -226,7 +232,7 @@ def build_sam2_camera_predictor(
         *(_VIDEO_POSTPROCESSING if apply_postprocessing else ()),
         *_override_list(hydra_overrides_extra),
     ]
-    return _build(config_file, ckpt_path, device, mode, overrides, image_only=False)
+    return _build(config_file, ckpt_path, device, mode, overrides, image_only=False, backend=backend)
 
 
 def build_sam2_hf(model_id: str, **kwargs: Any) -> SAM2Base:
@@ -258,17 +264,20 @@ def _build(
     mode: str,
     overrides: Sequence[str],
     image_only: bool,
+    backend: str | os.PathLike[str],
 ) -> Any:
     if mode not in ("eval", "train"):
         raise ValueError(f"mode is 'eval' or 'train', not {mode!r}")
-    target_device = _pick_device(device)
+    target_device = _pick_device("cpu" if device is None and backend != "torch" else device)
     if config_file is None:
         config_file, ckpt_path = resolve_model() if ckpt_path is None else (_config_of(ckpt_path), ckpt_path)
     model = instantiate(load_config(config_file, overrides))
     if ckpt_path is not None:
         load_checkpoint(model, ckpt_path, image_only=image_only)
     model = model.to(target_device)
-    return model.eval() if mode == "eval" else model.train()
+    model = model.eval() if mode == "eval" else model.train()
+    use_backend(model, backend)
+    return model
 
 
 def _pick_device(device: str | torch.device | None) -> torch.device:

@@ -128,6 +128,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="cuda, mps or cpu; default: the best there is")
 
 
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """--backend."""
+    parser.add_argument(
+        "--backend",
+        default="torch",
+        metavar="torch|openvino|FILE",
+        help="who runs the image encoder: torch, openvino (on the CPU), or the encoder.xml of `sam2 export`",
+    )
+
+
 def add_output(parser: argparse.ArgumentParser, default: Sequence[str]) -> None:
     """--out, --format and --force."""
     group = parser.add_argument_group("output", "result.json is always written; see docs/outputs.md")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sam2.cli.arguments import add_model, add_output, add_verb, at_least, out_folder
+from sam2.cli.arguments import add_backend, add_model, add_output, add_verb, at_least, out_folder
 
 _EXAMPLE = """\
 example:
@@ -57,6 +57,7 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     )
     grid.add_argument("--m2m", action="store_true", help="refine each mask by a second pass")
     add_model(parser)
+    add_backend(parser)
     add_output(parser, ["overlay", "coco"])
     parser.set_defaults(run=run)
 
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         from sam2.formats.stills import MAX_LABELS
         from sam2.masks import rle
 
-        choice = choose_model(args.model, args.device)
+        choice = choose_model(args.model, args.device, args.backend)
         grid = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name, *_ in _GRID}
         generator = SAM2AutomaticMaskGenerator(
             choice.image_model(),

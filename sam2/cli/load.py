@@ -20,14 +20,17 @@ class ModelChoice:
     config: str
     checkpoint: str
     device: str | None
+    backend: str = "torch"
 
     def image_model(self) -> SAM2Base:
         """For still pictures."""
-        return build_sam2(self.config, self.checkpoint, device=self.device)
+        return build_sam2(self.config, self.checkpoint, device=self.device, backend=self.backend)
 
     def video_predictor(self) -> SAM2VideoPredictor:
         """For videos."""
-        return build_sam2_video_predictor(self.config, self.checkpoint, device=self.device)
+        return build_sam2_video_predictor(
+            self.config, self.checkpoint, device=self.device, backend=self.backend
+        )
 
     def to_json(self, model: SAM2Base) -> dict[str, Any]:
         """What result.json says of the model that was built."""
@@ -37,11 +40,12 @@ class ModelChoice:
             "checkpoint": self.checkpoint,
             "image_size": model.image_size,
             "device": str(model.device),
+            "backend": self.backend,
         }
 
 
-def choose_model(name: str | None, device: str | None) -> ModelChoice:
-    """The model of --model and --device.
+def choose_model(name: str | None, device: str | None, backend: str = "torch") -> ModelChoice:
+    """The model of --model, --device and --backend.
 
     Raises:
         ValueError: unknown, or a configuration, which has no weights.
@@ -50,4 +54,4 @@ def choose_model(name: str | None, device: str | None) -> ModelChoice:
     config, checkpoint = resolve_model(name)
     if checkpoint is None:
         raise ValueError(f"{name} is a configuration, which has no weights: name a checkpoint instead")
-    return ModelChoice(name or DEFAULT_MODEL.name, config, checkpoint, device)
+    return ModelChoice(name or DEFAULT_MODEL.name, config, checkpoint, device, backend)

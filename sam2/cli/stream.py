@@ -57,7 +57,7 @@ def follow_live(
             raise ValueError(
                 f"the format {name} needs to know how long the video is: choose another --format"
             )
-    choice = choose_model(args.model, args.device)
+    choice = choose_model(args.model, args.device, args.backend)
     predictor = choice.video_predictor()
     with ExitStack() as stack:
         live = stack.enter_context(open_asked(args))

@@ -65,8 +65,8 @@ class SAM2Base(nn.Module):
         sam_mask_decoder_extra_args: further options of `MaskDecoder`.
         sam_mlp_dim: inner width of the mask decoder's transformer.
         compile_image_encoder: published name; read by the builders.
-        memory_pooling: read spatial memories in means of 2 x 2 cells: a quarter of the work of reading them,
-            and slightly other masks (`bench/results/cpu.md`). May be switched between frames.
+        memory_pooling: read spatial memories, but for the first and the latest, in means of 2 x 2 cells: less
+            work, and other masks (`bench/results/cpu.md`). May be switched between frames.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class SAM2Base(nn.Module):
         finish: tuple[nn.Module, ...] = ()
         if self.use_high_res_features_in_sam:
             finish = (self.sam_mask_decoder.conv_s0, self.sam_mask_decoder.conv_s1)
-        if type(self.image_encoder) is ImageEncoder and not self.image_encoder._forward_hooks:
+        if isinstance(self.image_encoder, ImageEncoder) and not self.image_encoder._forward_hooks:
             return self.image_encoder(img_batch, finish)
         backbone_out = self.image_encoder(img_batch)
         for i, layer in enumerate(finish):
