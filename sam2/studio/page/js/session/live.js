@@ -87,12 +87,16 @@ export class Live {
     if (!this.app.state.live) return;
     if (event.type === "error") notice(event.detail, "fault");
     if (event.type !== "masks") return;
-    this.#shown?.close();
-    this.#shown = this.#sent;
+    const answered = this.#sent !== null; // else it is a prompt's answer, for the picture that is shown
+    if (answered) {
+      this.#shown?.close();
+      this.#shown = this.#sent;
+      this.#sent = null;
+    }
     this.#results = event.objects;
     byId("live-count").textContent = text("liveFrames", { count: this.#sequence });
     this.app.painter.paint();
-    requestAnimationFrame(() => this.app.state.live && this.#send());
+    if (answered) requestAnimationFrame(() => this.app.state.live && this.#send());
   }
 
   #tell(object) {
