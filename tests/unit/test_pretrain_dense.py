@@ -138,12 +138,15 @@ def test_rivals_weigh_more_than_the_ground() -> None:
     assert float(alone[2:].sum()) == pytest.approx(0.5)
 
 
-def test_the_packaged_recipe_reads() -> None:
+def test_the_packaged_recipes_read() -> None:
     phases = read_phases(RECIPE)
     assert phases[0].size == 128
     assert phases[0].prompts is False
     assert phases[-1].pools[0].length > 1
     assert len({p.out for p in phases}) == len(phases)
+    more = read_phases(RECIPE.with_name("mini_more.yaml"))
+    assert [phase.start for phase in more] == ["mini", None]
+    assert {phase.size for phase in more} == {256}
 
 
 def test_wrong_recipes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
