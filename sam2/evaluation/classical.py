@@ -5,8 +5,8 @@ settings, of which `FAMILIES` lists a few; the table takes each family's best, w
 
 - GrabCut (OpenCV, 5 iterations): outside the box is background, and as much of it is learnt as lies within
   half the box's sides. For clicks alone, what is not near one is background, near being a square of a share
-  of the picture's shorter side. Corrections start from the labels of the mask before. Where it leaves nothing
-  of a box, it is tried again with the box's middle marked, an ellipse of 0.4 of its sides.
+  of the picture's shorter side. Corrections start from the labels of the mask before. Where it leaves
+  less than 2% of a box, it is tried again with the box's middle marked, an ellipse of 0.4 of its sides.
 - Random walker (scikit-image) and watershed (on the gradient, scikit-image): clicks are seeds, and so is the
   picture's border, as background. In a box, the outside is background and an ellipse of 0.4 of its sides in
   its middle the object.
@@ -140,7 +140,8 @@ class GrabCut(_Classical):
             labels[near & (labels == cv2.GC_BGD)] = cv2.GC_PR_FGD
         labels[seeds == 1], labels[seeds == 2] = cv2.GC_FGD, cv2.GC_BGD
         found = self._cut(labels)
-        if box is not None and not np.isin(found, (cv2.GC_FGD, cv2.GC_PR_FGD)).any():
+        kept = np.isin(found, (cv2.GC_FGD, cv2.GC_PR_FGD)).sum()
+        if box is not None and kept < 0.02 * (box[2] - box[0]) * (box[3] - box[1]):
             labels[self._middle(box) & (seeds == 0)] = cv2.GC_FGD
             found = self._cut(labels)
         return np.isin(found, (cv2.GC_FGD, cv2.GC_PR_FGD)), found
