@@ -5,10 +5,12 @@ Shapes: B objects, N tokens of the frame, M memory tokens, C channels of the mod
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from sam2.modeling.layers import get_activation_fn, get_clones
 from sam2.modeling.sam.transformer import RoPEAttention
+from sam2.ops.linear import MANY_TOKENS, fusable, linear_of_picture
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -76,7 +78,9 @@ class MemoryAttentionLayer(nn.Module):
         else:
             read = self.cross_attn_image(q, k, memory)
         tgt = tgt + self.dropout2(read)
-        y = self.linear2(self.dropout(self.activation(self.linear1(self.norm3(tgt)))))
+        tokens = tgt.shape[-2]
+        y = linear_of_picture(self.linear1, self.norm3(tgt), tokens, self.activation)
+        y = linear_of_picture(self.linear2, self.dropout(y), tokens)
         return tgt + self.dropout3(y)
 
     def forward(
@@ -136,7 +140,7 @@ class MemoryAttention(nn.Module):
             memory: [M, B, K], the object-pointer tokens last.
             curr_pos, memory_pos: encodings of the same shapes.
             num_obj_ptr_tokens: how many of the M tokens are object pointers.
-            memory_pooling: read spatial memories in means of 2 x 2 cells; see `RoPEAttention`.
+            memory_pooling: read most spatial memories in means of 2 x 2 cells; see `RoPEAttention`.
 
         Returns:
             [N, B, C].
@@ -151,12 +155,42 @@ class MemoryAttention(nn.Module):
             output = output + 0.1 * query_pos
         memory = memory.transpose(0, 1)
         memory_pos = None if memory_pos is None else memory_pos.transpose(0, 1)
-        for layer in self.layers:
-            assert isinstance(layer, MemoryAttentionLayer)
-            output = layer.attend_self(output, query_pos)
-            if output.shape[0] != memory.shape[0]:
-                output = output.expand(memory.shape[0], -1, -1)
-            output = layer.attend_memory(
-                output, memory, memory_pos, query_pos, num_obj_ptr_tokens, memory_pooling
+        first = self.layers[0]
+        assert isinstance(first, MemoryAttentionLayer)
+        output = first.attend_self(output, query_pos)
+        # large pictures on a CPU object by object, so that what is made on the way stays in the cache
+        one_by_one = fusable(output) and output.shape[1] >= MANY_TOKENS
+        at_a_time = 1 if one_by_one else len(memory)
+        parts = []
+        for start in range(0, len(memory), at_a_time):
+            objects = slice(start, start + at_a_time)
+            parts.append(
+                self._read(
+                    output if len(output) == 1 else output[objects],
+                    query_pos if query_pos is None or len(query_pos) == 1 else query_pos[objects],
+                    memory[objects],
+                    None if memory_pos is None else memory_pos[objects],
+                    num_obj_ptr_tokens,
+                    memory_pooling,
+                )
             )
-        return self.norm(output).transpose(0, 1)
+        conditioned = torch.cat(parts) if len(parts) > 1 else parts[0]
+        return self.norm(conditioned).transpose(0, 1)
+
+    def _read(
+        self,
+        tgt: Tensor,
+        query_pos: Tensor | None,
+        memory: Tensor,
+        memory_pos: Tensor | None,
+        num_obj_ptr_tokens: int,
+        memory_pooling: bool,
+    ) -> Tensor:
+        """The layers after the first self-attention: `tgt` [B or 1, N, C] reads `memory` [B, M, K]."""
+        x = tgt.expand(len(memory), -1, -1)
+        for i, layer in enumerate(self.layers):
+            assert isinstance(layer, MemoryAttentionLayer)
+            if i > 0:
+                x = layer.attend_self(x, query_pos)
+            x = layer.attend_memory(x, memory, memory_pos, query_pos, num_obj_ptr_tokens, memory_pooling)
+        return x

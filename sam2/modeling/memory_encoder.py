@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sam2.modeling.layers import DropPath, LayerNorm2d, get_clones
+from sam2.ops.linear import linear_of_picture
 
 
 class MaskDownSampler(nn.Module):
@@ -74,7 +75,9 @@ class CXBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, dim, H, W] -> the same."""
         y = self.norm(self.dwconv(x)).permute(0, 2, 3, 1)
-        y = self.pwconv2(self.act(self.pwconv1(y)))
+        cells = y.shape[1] * y.shape[2]
+        y = linear_of_picture(self.pwconv1, y, cells, self.act)
+        y = linear_of_picture(self.pwconv2, y, cells)
         if self.gamma is not None:
             y = self.gamma * y
         return x + self.drop_path(y.permute(0, 3, 1, 2))

@@ -16,8 +16,11 @@ from torch import Tensor, nn
 Activation = Callable[[Tensor], Tensor]
 
 _VECTOR_UNITS = ("AVX2", "AVX512")
-_LEAST_ROWS = 32
+LEAST_ROWS = 32
 """Below this, arranging the weight for oneDNN costs more than the product gains."""
+MANY_TOKENS = 1024
+"""With fewer tokens a picture, the layers around memory keep the BLAS library's order of sums: videos of 256
+pixels then give the bits of the plain layers, and large ones have the gain."""
 
 
 def fusable(x: Tensor) -> bool:
@@ -60,7 +63,7 @@ def _fused_activation(activation: Activation | None) -> tuple[str, str] | None:
 
 
 def _many_rows(x: Tensor) -> bool:
-    return x.numel() >= _LEAST_ROWS * x.shape[-1]
+    return x.numel() >= LEAST_ROWS * x.shape[-1]
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -98,5 +101,15 @@ def linear(layer: nn.Module, x: Tensor, activation: Activation | None = None) ->
     if kernel is not None and fusable(x) and _many_rows(x) and is_plain(layer):
         name, algorithm = kernel
         return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
+    y = layer(x)
+    return y if activation is None else activation(y)
+
+
+def linear_of_picture(
+    layer: nn.Module, x: Tensor, tokens: int, activation: Activation | None = None
+) -> Tensor:
+    """`linear` where a picture has many `tokens`, else the plain layer."""
+    if tokens >= MANY_TOKENS:
+        return linear(layer, x, activation)
     y = layer(x)
     return y if activation is None else activation(y)

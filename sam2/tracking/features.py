@@ -103,7 +103,10 @@ class FeatureCache:
         finally:
             self._archive.drop(address)
         device = self._encodings[-1].device
-        return FrameFeatures([t.to(device).float() for t in tensors if t is not None], self._encodings)
+        maps = [t.to(device).float() for t in tensors if t is not None]
+        # the layout that `SAM2Base.encode_image` gives
+        maps = [m.contiguous(memory_format=torch.channels_last) for m in maps]
+        return FrameFeatures(maps, self._encodings)
 
     def _put_away(self, frame_idx: int, features: FrameFeatures) -> None:
         exact = self.budget.precision == "exact"

@@ -138,7 +138,6 @@ def test_position_table_is_bicubic_and_tiled() -> None:
     expected = (spread + trunk.pos_embed_window.tile(1, 1, 3, 4)[..., :20, :28]).permute(0, 2, 3, 1)
     table = trunk.position_embedding(20, 28)
     assert (table - expected).abs().max() < TOLERANCE
-    assert (trunk.position_embedding(20, 28, slice(9, 13)) - table[:, 9:13]).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("points", [1, 3, 30])
@@ -180,7 +179,7 @@ def memory_reader(heads: int = 1) -> RoPEAttention:
 @pytest.mark.parametrize("pointers", [0, 5])
 def test_reading_memory(heads: int, pool_keys: bool, pointers: int) -> None:
     reader = memory_reader(heads)
-    q, k, v = torch.randn(2, 196, 64), torch.randn(2, 392 + pointers, 16), torch.randn(2, 392 + pointers, 16)
+    q, k, v = torch.randn(2, 196, 64), torch.randn(2, 784 + pointers, 16), torch.randn(2, 784 + pointers, 16)
     both(lambda: (reader(3 * q, 3 * k, v, pointers, pool_keys),))
 
 
@@ -196,7 +195,7 @@ def test_pooled_cells_weigh_four_times_a_pointer() -> None:
 
 def test_pooling_differs_but_little_for_smooth_memories() -> None:
     reader = memory_reader()
-    coarse = torch.randn(2, 16, 3, 3)
+    coarse = torch.randn(4, 16, 3, 3)
     memory = nn.functional.interpolate(coarse, (12, 12), mode="bicubic").flatten(2).permute(0, 2, 1)
     memory = memory.flatten(0, 1)[None]
     q = torch.randn(1, 144, 64)

@@ -14,16 +14,22 @@ from torch import Tensor, nn
 from sam2.modeling.layers import MLP
 from sam2.modeling.position_encoding import TableCache, axial_rotation, rotate
 from sam2.ops.attention import attention, read
-from sam2.ops.linear import fusable, is_plain
+from sam2.ops.linear import fusable, is_plain, linear_of_picture
 
 
 def pool_grids(x: Tensor, placed: int, side: int) -> Tensor:
-    """Means of 2 x 2 neighbours; the first `placed` tokens of `x` [..., M, D] are grids of side `side`."""
+    """Means of 2 x 2 neighbours in all grids but the first and the last.
+
+    The first `placed` tokens of `x` [..., M, D] are grids of side `side`.
+    """
     assert side % 2 == 0
     assert placed % side**2 == 0
     half = side // 2
-    pooled = x[..., :placed, :].unflatten(-2, (-1, half, 2, half, 2)).mean(dim=(-4, -2)).flatten(-4, -2)
-    return torch.cat((pooled, x[..., placed:, :]), dim=-2)
+    middle = slice(side**2, placed - side**2)
+    if middle.stop <= middle.start:
+        return x
+    pooled = x[..., middle, :].unflatten(-2, (-1, half, 2, half, 2)).mean(dim=(-4, -2)).flatten(-4, -2)
+    return torch.cat((x[..., : middle.start, :], pooled, x[..., middle.stop :, :]), dim=-2)
 
 
 class Attention(nn.Module):
@@ -68,7 +74,7 @@ class Attention(nn.Module):
         else:
             bias = bias_M.expand(q_BGND.shape[-2], -1)
             out = F.scaled_dot_product_attention(q_BGND, k_BGMD, v_BGMD, attn_mask=bias, dropout_p=dropout)
-        return self.out_proj(out.transpose(1, 2).flatten(-2))
+        return linear_of_picture(self.out_proj, out.transpose(1, 2).flatten(-2), out.shape[-2])
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """q [B, N, C], k and v [B, M, kv_in_dim] -> [B, N, C]."""
@@ -127,10 +133,12 @@ class RoPEAttention(Attention):
         """As `Attention`; the last `num_k_exclude_rope` keys (object pointers) are not rotated.
 
         With `pool_keys`, four neighbouring keys of a grid act as one: their mean, with four times the weight,
-        reads the mean of their values. That is exact where the four are equal.
+        reads the mean of their values. That is exact where the four are equal. The first grid (what was
+        prompted) and the last (the frame before) stay whole.
         """
-        q = self._split(self.q_proj(q))
-        k = self._split(self.k_proj(k))
+        tokens = q.shape[-2]
+        q = self._split(linear_of_picture(self.q_proj, q, tokens))
+        k = self._split(linear_of_picture(self.k_proj, k, tokens))
         rotation = self.rotation(q.shape[-2], q.device)
         placed = k.shape[-2] - num_k_exclude_rope
         k_placed = self._rotate_keys(k[..., :placed, :], rotation) if placed else k[..., :0, :]
@@ -139,13 +147,15 @@ class RoPEAttention(Attention):
         bias_M = None
         if pool_keys:
             side = math.isqrt(rotation.shape[0])
+            whole = k.shape[-2]
             k = pool_grids(k, placed, side)
             v = pool_grids(v, placed, side)
             bias_M = k.new_zeros(k.shape[-2])
-            bias_M[: placed // 4] = math.log(4)
+            # three of four keys are gone
+            bias_M[side**2 : side**2 + (whole - k.shape[-2]) // 3] = math.log(4)
         if self._reads_before_projecting(q):
             return self._read_then_project(q, k, v, bias_M)
-        return self._attend(q, k, self._split(self.v_proj(v)), bias_M)
+        return self._attend(q, k, self._split(linear_of_picture(self.v_proj, v, tokens)), bias_M)
 
     def _reads_before_projecting(self, q_BGND: Tensor) -> bool:
         """Whether values narrower than a head are projected after they were read."""
@@ -169,7 +179,7 @@ class RoPEAttention(Attention):
         )
         weight_GKD = self.v_proj.weight.unflatten(0, (self.num_heads, -1)).transpose(1, 2)
         out = seen @ weight_GKD + self.v_proj.bias.unflatten(0, (self.num_heads, 1, -1))
-        return self.out_proj(out.transpose(1, 2).flatten(-2))
+        return linear_of_picture(self.out_proj, out.transpose(1, 2).flatten(-2), out.shape[-2])
 
 
 class TwoWayAttentionBlock(nn.Module):
