@@ -28,6 +28,7 @@ import { Sessions } from "./session/sessions.js";
 import { Tracking } from "./session/tracking.js";
 
 const AHEAD = 16; // frames fetched before they are needed
+const HURRY = 120; // milliseconds between two frames below which the user is looking for a place
 
 /** The medium that the page's address names. */
 const asked = () => decodeURIComponent(location.hash.slice(1));
@@ -37,6 +38,7 @@ class App {
   frames = null;
   words = { lookNext: () => text("lookNextShort") };
   #direction = 1;
+  #soughtAt = 0;
 
   constructor() {
     this.store = new Store(initialState());
@@ -85,12 +87,19 @@ class App {
       this.hover.clear();
       if (choices) this.choices.close();
     }
+    const hurried = frame !== before && !this.state.playing && performance.now() - this.#soughtAt < HURRY;
+    this.#soughtAt = performance.now();
     this.store.set({ frame });
-    this.frames.fit(Math.ceil(this.view.size[0] * this.view.scale * devicePixelRatio));
-    this.frames.want(frame, this.#direction, session.frames > 1 ? AHEAD : 0);
+    this.#wantFrames(hurried);
     this.wantMasks();
     this.painter.paint();
     this.#rest(session.id, frame);
+  }
+
+  #wantFrames(hurried) {
+    const { session, frame } = this.state;
+    this.frames.fit(Math.ceil(this.view.size[0] * this.view.scale * devicePixelRatio), hurried);
+    this.frames.want(frame, this.#direction, hurried ? 1 : Math.min(AHEAD, session.frames - 1));
   }
 
   wantMasks() {
@@ -101,7 +110,9 @@ class App {
   /** Where the user stays, clicks should be quick: the model looks at the frame before the first one. */
   #rest = settled((id, frame) => {
     const { session, playing } = this.state;
-    if (session?.id !== id || playing || session.job) return;
+    if (session?.id !== id || playing) return;
+    this.#wantFrames(false);
+    if (session.job) return;
     sessionStorage.setItem(`sam2.frame.${id}`, frame);
     api.embed(id, frame).catch(() => undefined); // only a preparation; the click itself will tell
   }, 150);

@@ -79,10 +79,11 @@ export class Painter {
     this.base.dataset.masks = masks;
   }
 
-  /** The frame to show; until its picture is here, the one before it stays, with its own masks. */
+  /** The frame to show; until its picture is here, the one that came last, with its own masks. */
   #frameAtHand(session) {
     const { frames, state } = this.app;
     if (frames.get(state.frame)) return state.frame;
+    if (frames.latest !== null && frames.get(frames.latest)) return frames.latest;
     const before = this.#shown?.session === session ? this.#shown.frame : null;
     return before !== null && frames.get(before) ? before : null;
   }

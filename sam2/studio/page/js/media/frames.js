@@ -1,7 +1,7 @@
 import { frameUrl } from "../core/api.js";
 
 const BUDGET = 192e6; // bytes of decoded frames
-const AT_ONCE = 4;
+const AT_ONCE = 3; // more would only queue in the browser, before what is wanted next
 
 /** Frames of the medium as bitmaps, fetched ahead of need, the least recently used dropped first. */
 export class Frames {
@@ -15,11 +15,14 @@ export class Frames {
     this.changed = changed;
     this.failed = failed;
     this.width = session.width;
+    this.wanted = 0;
+    this.latest = null; // the frame that came last of those that were wanted
   }
 
   /** Frames are fetched no larger than they are shown: in steps, so that a resized window asks little anew. */
-  fit(pixels) {
+  fit(pixels, hurried) {
     let width = this.session.width;
+    if (hurried) pixels /= 2; // sharp again where the user comes to rest
     while (width / 2 >= pixels && width / 2 >= 320) width = Math.ceil(width / 2);
     this.width = width;
   }
@@ -42,6 +45,7 @@ export class Frames {
   /** Asks for `frame` first, then for those ahead; what was asked earlier and is not begun is forgotten. */
   want(frame, direction, ahead) {
     const last = this.session.frames - 1;
+    this.wanted = frame;
     this.#queue = [];
     for (let step = 0; step <= ahead; step++) {
       const next = frame + step * direction;
@@ -49,11 +53,11 @@ export class Frames {
       if (next < 0 || next > last || this.#ready.has(key) || this.#failed.has(key)) continue;
       if (!this.#loading.has(key)) this.#queue.push([key, next, this.width]);
     }
-    this.#pump(frame);
+    this.#pump();
   }
 
-  #pump(wanted) {
-    while (this.#queue.length && (this.#loading.size < AT_ONCE || this.#queue[0][1] === wanted)) {
+  #pump() {
+    while (this.#queue.length && this.#loading.size < AT_ONCE) {
       const [key, frame, width] = this.#queue.shift();
       this.#load(key, frame, width);
     }
@@ -61,12 +65,14 @@ export class Frames {
 
   async #load(key, frame, width) {
     const stop = new AbortController();
+    const wanted = frame === this.wanted;
     this.#loading.set(key, stop);
     try {
       const response = await fetch(frameUrl(this.session.id, frame, width), { signal: stop.signal });
       if (!response.ok) throw new Error((await response.json()).detail);
       this.#touch(key, await createImageBitmap(await response.blob()));
-      this.changed(frame);
+      if (wanted) this.latest = frame;
+      if (wanted || frame === this.wanted) this.changed();
     } catch (error) {
       if (error.name !== "AbortError") {
         this.#failed.add(key);
@@ -75,7 +81,7 @@ export class Frames {
       }
     } finally {
       this.#loading.delete(key);
-      this.#pump(-1);
+      this.#pump();
     }
   }
 

@@ -178,7 +178,9 @@ export class Objects {
     row.name.setAttribute("aria-label", text("objectName", { name: item.name }));
     row.score.textContent = active && waiting ? "…" : result ? percent(result.iou) : "–";
     row.score.title = text("scoreTitle");
-    row.eye.replaceChildren(icon(item.visible ? "eye" : "eye-off"));
+    if (row.eye.getAttribute("aria-pressed") !== String(item.visible)) {
+      row.eye.replaceChildren(icon(item.visible ? "eye" : "eye-off"));
+    }
     row.eye.setAttribute("aria-pressed", String(item.visible));
     row.eye.setAttribute("aria-label", text("showObject", { name: item.name }));
   }

@@ -33,7 +33,7 @@ export class Sessions {
     this.#known = session.revision;
     app.frames = new Frames(
       session,
-      (frame) => frame === app.state.frame && app.painter.paint(),
+      () => app.painter.paint(),
       tell,
     );
     const object = session.objects.at(-1)?.id ?? null;
