@@ -201,9 +201,10 @@ def table(report: dict[str, object], loads: list[float]) -> str:
     begin, end = loads
     about = [
         "# The studio's page",
-        "Wall clock by `bench/studio_page.py`: a clip of 300 frames of 854 × 480 with two objects, the default model,",
-        f"a headless Chromium without a GPU, {report['cpus']} cores. Load average {begin} at the begin, {end} at the",
-        "end: above the number of cores other work slowed all of it, and the goals are neither met nor refuted.",
+        "Wall clock by `bench/studio_page.py`: a clip of 300 frames of 854 × 480 with two objects, the",
+        f"default model, a headless Chromium without a GPU, {report['cpus']} cores. Load average {begin} at",
+        f"the begin, {end} at the end: above the number of cores other work slowed all of it, and the goals",
+        "are neither met nor refuted.",
         "",
         "| what | measured | goal |",
         "|---|---|---|",
