@@ -71,7 +71,7 @@ class ConvertedEncoder(ImageEncoder):
             found = self._compiled([np.ascontiguousarray(picture[None].numpy())])
             by_picture.append([torch.from_numpy(found[i].copy()) for i in range(len(self._compiled.outputs))])
         features = [torch.cat(level) for level in zip(*by_picture)]
-        pos = [self.neck.position_encoding(f) for f in features]  # type: ignore[operator, union-attr]
+        pos = [self.neck.position_encoding(f) for f in features]  # type: ignore[operator]
         return {"vision_features": features[-1], "vision_pos_enc": pos, "backbone_fpn": features}
 
     def __deepcopy__(self, memo: dict) -> ConvertedEncoder:

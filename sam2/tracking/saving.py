@@ -130,7 +130,10 @@ def write_track(archive: zipfile.ZipFile, number: int, track: ObjectTrack) -> di
     _write_records(archive, f"{name}/prompts", prompts)
     pending = ((f, _pack_pending(p)) for f, p in track.pending.items())
     _write_records(archive, f"{name}/pending", pending)
-    known = [] if track.follower is None else [(track.followed, pack(*track.follower.state()))]
+    known = []
+    if track.follower is not None:
+        assert track.followed is not None
+        known.append((track.followed, pack(*track.follower.state())))
     _write_records(archive, f"{name}/follower", known)
     return {
         "id": track.obj_id,

@@ -99,7 +99,7 @@ class FpnNeck(nn.Module):
         coarser: Tensor | None = None
         for level in range(len(self.convs) - 1, -1, -1):
             last = finish[level] if level < len(finish) else None
-            if last is not None and self._joins(level, last, xs[level]):
+            if isinstance(last, nn.Conv2d) and self._joins(level, last, xs[level]):
                 features.insert(0, pointwise_pair(self._lateral(level), last, xs[level]))
                 continue
             lateral = self.convs[len(self.convs) - 1 - level](xs[level])
@@ -120,7 +120,7 @@ class FpnNeck(nn.Module):
         return features, [self.position_encoding(f).to(f.dtype) for f in features]
 
     def _lateral(self, level: int) -> nn.Conv2d:
-        return self.convs[len(self.convs) - 1 - level].conv  # type: ignore[return-value, union-attr]
+        return self.convs[len(self.convs) - 1 - level].conv  # type: ignore[return-value]
 
     def _joins(self, level: int, last: nn.Module, x: Tensor) -> bool:
         """Whether a level's two convolutions, with nothing between them, may run as one."""
