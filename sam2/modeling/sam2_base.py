@@ -251,7 +251,7 @@ class SAM2Base(nn.Module):
         out = self.forward_image(images)
         levels = self.num_feature_levels
         # one layout, so that features that were stored and fetched give the same bits
-        maps = [m.contiguous(memory_format=torch.channels_last) for m in out["backbone_fpn"][-levels:]]
+        maps = [m.contiguous() for m in out["backbone_fpn"][-levels:]]
         return FrameFeatures(maps, out["vision_pos_enc"][-levels:])
 
     def condition(self, features: FrameFeatures, selections: Sequence[MemorySelection] | None) -> Tensor:

@@ -105,7 +105,7 @@ class FeatureCache:
         device = self._encodings[-1].device
         maps = [t.to(device).float() for t in tensors if t is not None]
         # the layout that `SAM2Base.encode_image` gives
-        maps = [m.contiguous(memory_format=torch.channels_last) for m in maps]
+        maps = [m.contiguous() for m in maps]
         return FrameFeatures(maps, self._encodings)
 
     def _put_away(self, frame_idx: int, features: FrameFeatures) -> None:

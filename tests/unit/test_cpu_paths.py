@@ -138,7 +138,6 @@ def test_position_table_is_bicubic_and_tiled() -> None:
     expected = (spread + trunk.pos_embed_window.tile(1, 1, 3, 4)[..., :20, :28]).permute(0, 2, 3, 1)
     table = trunk.position_embedding(20, 28)
     assert (table - expected).abs().max() < TOLERANCE
-    assert (trunk.position_embedding(20, 28, slice(9, 13)) - table[:, 9:13]).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("points", [1, 3, 30])

@@ -44,12 +44,6 @@ def window_unpartition(
     return x if pad_hw == hw else x[:, : hw[0], : hw[1]].contiguous()
 
 
-def _bicubic(before: int, after: int, like: Tensor) -> Tensor:
-    """Bicubic interpolation of `before` points to `after`, as a matrix [after, before]."""
-    points = torch.eye(before, dtype=like.dtype, device=like.device)[None, :, :, None]
-    return F.interpolate(points, size=(after, 1), mode="bicubic")[0, :, :, 0].t()
-
-
 def pool_positions(x: Tensor, pool: nn.Module | None) -> Tensor:
     """Pools `x` [B, H, W, C] over positions."""
     return x if pool is None else pool(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -226,21 +220,17 @@ class Hiera(nn.Module):
         widths = [self.blocks[i].dim_out for i in self.stage_ends]
         self.channel_list: list[int] = widths[::-1] if return_interm_layers else widths[-1:]  # type: ignore[assignment]
 
-    def position_embedding(self, height: int, width: int, rows: slice = slice(None)) -> Tensor:
+    def position_embedding(self, height: int, width: int) -> Tensor:
         """Global table stretched to `height` x `width`, plus the window table tiled: [1, H, W, C].
 
-        Args:
-            rows: give these rows of it alone.
+        Stretched as published, in one call: products with bicubic matrices round otherwise, which moves a
+        golden of two nearly equal objects (`video_no_overlap`) out of its bounds.
         """
-        table_hwC = self.pos_embed[0].permute(1, 2, 0)
-        across_hWC = _bicubic(table_hwC.shape[1], width, table_hwC) @ table_hwC
-        down_Hh = _bicubic(table_hwC.shape[0], height, table_hwC)[rows]
-        spread_HWC = (down_Hh @ across_hWC.flatten(1)).unflatten(1, (width, -1))
-        window_hwC = self.pos_embed_window[0].permute(1, 2, 0)
-        side = window_hwC.shape[0]
-        y = torch.arange(height, device=table_hwC.device)[rows] % side
-        tiled_HWC = window_hwC[y].tile(1, -(-width // side), 1)[:, :width]
-        return (spread_HWC + tiled_HWC)[None]
+        spread = F.interpolate(self.pos_embed, size=(height, width), mode="bicubic")
+        window = self.pos_embed_window
+        rows, cols = -(-height // window.shape[-2]), -(-width // window.shape[-1])
+        tiled = window.tile(1, 1, rows, cols)[..., :height, :width]
+        return (spread + tiled).permute(0, 2, 3, 1)
 
     def _blocks_in_windows(self, height: int, width: int) -> int:
         """How many of the first blocks never leave the windows of the first: 0 where these do not tile."""
@@ -270,9 +260,10 @@ class Hiera(nn.Module):
             at_a_time = max(1, WINDOW_TOKENS // (batch * side * width)) * side
         kept = [i for i in range(blocks) if i in self.stage_ends or i == blocks - 1]
         strips: dict[int, list[Tensor]] = {i: [] for i in kept}
+        places = self.position_embedding(height, width)
         for top in range(0, height, at_a_time):
             rows = slice(top, min(top + at_a_time, height))
-            strip = x[:, rows] + self.position_embedding(height, width, rows)
+            strip = x[:, rows] + places[:, rows]
             windows, hw = window_partition(strip, side)
             windows = windows.contiguous()  # of a single row of windows they are a view
             for i, block in enumerate(self.blocks[:blocks]):
