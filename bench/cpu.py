@@ -7,6 +7,7 @@ of the processor time of this process (which other processes disturb less), in s
 of the processor time; `difference` is the largest difference of the results, relative to the largest value.
 
     embed    one picture to its features, already as a normalised tensor
+    embed_int8  the picture's embedding by OpenVINO in int8, and the IoU of masks with float32's
     click    one point on an encoded picture to three masks of the picture's size
     auto     `--points` points on an encoded picture (1,024 are the usual grid), 64 at a time, to masks of the
              picture's size that pass both thresholds (as many as pass; RLE and NMS left out on both sides)
@@ -19,6 +20,7 @@ of the processor time; `difference` is the largest difference of the results, re
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
 import statistics
@@ -39,13 +41,17 @@ from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
 from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+from sam2.backend import ConvertedEncoder, convert_encoder, mark_precision
 from sam2.build_sam import build_sam2
+from sam2.export.quantize import quantized
 from sam2.memory.entry import MemoryEntry, MemorySelection
 from sam2.modeling.outputs import FrameFeatures
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
 MEMORIES = 16
 POINTS_AT_A_TIME = 64
+CALIBRATION = 8
+"""Generated pictures that calibrate int8."""
 
 
 def fill(model: torch.nn.Module) -> None:
@@ -249,6 +255,34 @@ class Bench:
             ),
         )
 
+    def embed_int8(self) -> None:
+        """The encoder in OpenVINO's int8, and what that does to masks."""
+        both = self.both
+        ours = copy.deepcopy(both.ours)
+        graph = quantized(convert_encoder(ours), both.size, CALIBRATION)
+        mark_precision(graph, "bfloat16")
+        ours.image_encoder = ConvertedEncoder(ours.image_encoder, graph, both.size)
+        fast = SAM2ImagePredictor(ours)
+        fast.set_image(both.picture)
+        side = np.linspace(0.1, 0.9, 4) * both.size
+        points = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 1, 2)
+        asked = (points, np.ones(points.shape[:2], dtype=np.int32))
+        found = [torch.from_numpy(p.predict(*asked)[0] > 0).flatten(0, 1) for p in (both.predictor, fast)]
+        both_on, either_on = found[0] & found[1], found[0] | found[1]
+        ious = both_on.sum((1, 2)) / either_on.sum((1, 2)).clamp(min=1)
+        self.compare(
+            "embed_int8",
+            lambda: ours.encode_image(both.pixels).embedding,
+            lambda: (
+                both.their_video.get_image_features(both.pixels)
+                .fpn_hidden_states[-1]
+                .permute(1, 2, 0)
+                .unflatten(-1, (both.size // 16, both.size // 16))
+            ),
+            mask_iou=round(float(ious.mean()), 4),
+            masks=len(ious),
+        )
+
     def click(self) -> None:
         both = self.both
         point = np.array([[both.size * 0.3, both.size * 0.6]], dtype=np.float32)
@@ -357,7 +391,7 @@ class Bench:
         )
 
 
-CASES = ("embed", "click", "auto", "track", "pooled", "objects", "loop")
+CASES = ("embed", "embed_int8", "click", "auto", "track", "pooled", "objects", "loop")
 
 
 def _commit() -> str:
