@@ -95,7 +95,8 @@ class SAM2VideoPredictor(SAM2Base):
             feature_budget: where encoded frames are kept for later prompts and passes; by default four on
                 the device and 128 MiB in host memory.
             policy: which memories a frame reads: "fifo" (as published), "stride", "motion" (SAMURAI),
-                "distractor" (DAM4SAM), or a policy; None for the model's own, which is "fifo".
+                "distractor" (DAM4SAM), "tree" (SAM2Long), or a policy; None for the model's own, which is
+                "fifo". With "tree", frames may change after they were yielded.
 
         Raises:
             ValueError: not a video, or no such policy.
