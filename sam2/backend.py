@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,9 @@ def convert_encoder(model: SAM2Base) -> Any:
     """The image encoder of a model on the CPU as an OpenVINO graph in float32, for one picture at a time."""
     openvino = import_openvino()
     picture = torch.zeros(1, 3, model.image_size, model.image_size)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        # OpenVINO traces, of which PyTorch and its tracer warn at length
+        warnings.simplefilter("ignore")
         graph = openvino.convert_model(EncoderGraph(model), example_input=picture)
     graph.reshape({graph.input(0): list(picture.shape)})
     return graph

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from sam2.backend import use_backend
 from sam2.checkpoint import CheckpointError, fitting_config, load_checkpoint, read_state_dict
 from sam2.config import SHORT_NAMES, find_config, instantiate, load_config, nearest
 
@@ -276,7 +275,10 @@ def _build(
         load_checkpoint(model, ckpt_path, image_only=image_only)
     model = model.to(target_device)
     model = model.eval() if mode == "eval" else model.train()
-    use_backend(model, backend)
+    if os.fspath(backend) != "torch":
+        from sam2.backend import use_backend  # which loads the modules of the model
+
+        use_backend(model, backend)
     return model
 
 

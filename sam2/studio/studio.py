@@ -27,6 +27,7 @@ from sam2.studio.suggestions import Suggestions
 
 SWEEP = 5.0
 """Seconds between looks for idle sessions."""
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,12 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def _keep_few_heaps() -> None:
+    """Lets glibc open two heaps at most: each of many threads' own would keep what was freed in it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+
+
 class Studio:
     """The sessions under one folder.
 
@@ -50,6 +57,7 @@ class Studio:
     """
 
     def __init__(self, settings: Settings, load: Loader | None = None) -> None:
+        _keep_few_heaps()
         self.settings = settings
         self.limits = settings.limits
         folder = settings.folder

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -143,22 +145,31 @@ def test_a_loss_that_is_no_number_ends_the_run(sam2, tmp_path):
     assert list((tmp_path / "out/run").glob("failed_step*_rank0.pt"))
 
 
-def test_ctrl_c_saves_first(sam2, tmp_path, monkeypatch):
-    from sam2.training.run import PvsTask
+INTERRUPTED = """
+import os, signal, sys
+from sam2.cli import main
+from sam2.training.run import PvsTask
 
-    losses, calls = PvsTask.losses, []
+losses, calls = PvsTask.losses, []
 
-    def interrupted(*args):
-        calls.append(args)
-        if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        return losses(*args)
+def interrupted(*args):
+    calls.append(args)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+    return losses(*args)
 
-    monkeypatch.setattr(PvsTask, "losses", interrupted)
+PvsTask.losses = interrupted
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_saves_first(sam2, tmp_path):
     run = write_run(tmp_path, steps=50)
-    outcome = sam2("train", run)
-    assert outcome.code == 130
-    assert "stopped at step 3 of 50; --resume goes on" in outcome.out
+    # a process of its own: the signal is for it, not for whatever runs the tests
+    command = [sys.executable, "-c", INTERRUPTED, "train", str(run)]
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert outcome.returncode == 130, outcome.stderr
+    assert "stopped at step 3 of 50; --resume goes on" in outcome.stdout
     assert sam2("train", run, "--resume", "--set", "steps=4").code == 0
 
 
