@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 from dataclasses import MISSING, fields
@@ -146,28 +144,35 @@ def test_a_loss_that_is_no_number_ends_the_run(sam2, tmp_path):
 
 
 INTERRUPTED = """
-import os, signal, sys
+import importlib, os, signal, sys
 from sam2.cli import main
-from sam2.training.run import PvsTask
 
-losses, calls = PvsTask.losses, []
+place, name, nth = sys.argv[1], sys.argv[2], int(sys.argv[3])
+module, _, inside = place.partition(":")
+holder = importlib.import_module(module)
+holder = getattr(holder, inside) if inside else holder
+original, calls = getattr(holder, name), []
 
 def interrupted(*args):
     calls.append(args)
-    if len(calls) == 3:
+    if len(calls) == nth:
         os.kill(os.getpid(), signal.SIGINT)
-    return losses(*args)
+    return original(*args)
 
-PvsTask.losses = interrupted
-sys.exit(main(sys.argv[1:]))
+setattr(holder, name, interrupted)
+sys.exit(main(sys.argv[4:]))
 """
+
+
+def interrupted(tmp_path, place, name, nth, *command):
+    """Runs a command that gets a Ctrl-C at the nth call of a function, in a process of its own."""
+    call = [sys.executable, "-c", INTERRUPTED, place, name, str(nth), *map(str, command)]
+    return subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120)
 
 
 def test_ctrl_c_saves_first(sam2, tmp_path):
     run = write_run(tmp_path, steps=50)
-    # a process of its own: the signal is for it, not for whatever runs the tests
-    command = [sys.executable, "-c", INTERRUPTED, "train", str(run)]
-    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    outcome = interrupted(tmp_path, "sam2.training.run:PvsTask", "losses", 3, "train", run)
     assert outcome.returncode == 130, outcome.stderr
     assert "stopped at step 3 of 50; --resume goes on" in outcome.stdout
     assert sam2("train", run, "--resume", "--set", "steps=4").code == 0
@@ -234,19 +239,11 @@ def test_fine_tuning_and_judging(sam2, tmp_path, stills, tiny):
     assert sam2("eval", stills, "--protocol", "clicks", *tuned).refused("holds results already", "--force")
 
 
-def test_stopping_fine_tuning_keeps_the_best(sam2, tmp_path, stills, tiny, monkeypatch):
-    from sam2.training import finetune
-
-    interact = finetune.interact
-
-    def interrupted(*args):
-        os.kill(os.getpid(), signal.SIGINT)
-        return interact(*args)
-
-    monkeypatch.setattr(finetune, "interact", interrupted)
-    outcome = sam2("finetune", stills, "--out", "out", "--clicks", "1", "--batch", "2", *tiny)
-    assert outcome.code == 0
-    assert "(interrupted, 1 steps)" in outcome.out
+def test_stopping_fine_tuning_keeps_the_best(tmp_path, stills, tiny):
+    command = ["finetune", stills, "--out", "out", "--clicks", "1", "--batch", "2", *tiny]
+    outcome = interrupted(tmp_path, "sam2.training.finetune", "interact", 1, *command)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "(interrupted, 1 steps)" in outcome.stdout
     assert (tmp_path / "out/model.safetensors").exists()
     assert json.loads((tmp_path / "out/finetune.json").read_text())["reason"] == "interrupted"
 
