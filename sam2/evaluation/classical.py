@@ -19,6 +19,7 @@ Clicks are discs of 1% of the longer side. Pictures are reduced to 384 pixels (r
 from __future__ import annotations
 
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
@@ -51,7 +52,7 @@ def _skimage() -> Any:
     return skimage.segmentation
 
 
-class _Classical:
+class _Classical(ABC):
     """Reduces the picture, turns prompts into seeds and the label picture into a mask of full size."""
 
     longest: ClassVar[int] = 384
@@ -100,9 +101,9 @@ class _Classical:
         inside[min(round(y), len(rows) - 1), min(round(x), columns.shape[1] - 1)] = True
         return inside
 
+    @abstractmethod
     def _mask(self, box: Box | None, seeds: NDArray[np.uint8], state: Any) -> tuple[BoolMask, Any]:
         """The object in the reduced picture, and a state; seeds: 1 on the object, 2 off it, 0 unknown."""
-        raise NotImplementedError
 
     def _middle(self, box: Box) -> BoolMask:
         x0, y0, x1, y1 = box
