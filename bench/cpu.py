@@ -14,6 +14,7 @@ of the processor time; `difference` is the largest difference of the results, re
     track    one object on an encoded frame, 7 spatial memories and 16 pointers, and its new memory
     pooled   the same, ours with `memory_pooling`; besides, the IoU of the masks with and without
     objects  `--objects` objects on an encoded frame: ours as one batch, theirs one by one (as they do)
+    pooled_objects  the same, ours with `memory_pooling`
     loop     the same, ours as one batch against ours one by one
 """
 
@@ -360,7 +361,13 @@ class Bench:
         self.compare("track", lambda: self.both.track(selections), self._their_track(selections))
 
     def pooled(self) -> None:
-        selections = [self.both.selection(0)]
+        self._pooled("pooled", 1)
+
+    def pooled_objects(self) -> None:
+        self._pooled("pooled_objects", self.args.objects)
+
+    def _pooled(self, case: str, count: int) -> None:
+        selections = [self.both.selection(seed) for seed in range(count)]
 
         def ours() -> Tensor:
             self.both.ours.memory_pooling = True
@@ -370,7 +377,8 @@ class Bench:
                 self.both.ours.memory_pooling = False
 
         agreement = iou(ours(), self.both.track(selections))
-        self.compare("pooled", ours, self._their_track(selections), iou_with_exact=round(agreement, 4))
+        theirs = self._their_track(selections)
+        self.compare(case, ours, theirs, iou_with_exact=round(agreement, 4), objects=count)
 
     def objects(self) -> None:
         selections = [self.both.selection(seed) for seed in range(self.args.objects)]
@@ -391,7 +399,7 @@ class Bench:
         )
 
 
-CASES = ("embed", "embed_int8", "click", "auto", "track", "pooled", "objects", "loop")
+CASES = ("embed", "embed_int8", "click", "auto", "track", "pooled", "objects", "pooled_objects", "loop")
 
 
 def _commit() -> str:
