@@ -9,7 +9,10 @@ import torch
 from hypothesis import settings
 
 # Examples are small; how long one takes says how busy the machine is, not whether it passes.
-settings.register_profile("sam2", deadline=None)
+# The same examples each time, so that a change is judged by what it did; other ones are sought by
+# `pytest --hypothesis-profile search`.
+settings.register_profile("sam2", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=500)
 settings.load_profile("sam2")
 
 

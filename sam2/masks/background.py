@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter, ImageOps
+from scipy import ndimage
 
 from sam2.masks.inputs import as_mask, as_picture
 
 Picture = npt.NDArray[np.uint8]
+
+LEAST_WEIGHT = 1e-6
+"""Where less of the surroundings reaches a pixel, it is left dark: it lies deep inside what is kept."""
 
 
 def blurred(image: npt.ArrayLike, keep: npt.ArrayLike, radius: float) -> Picture:
@@ -28,16 +32,19 @@ def blurred(image: npt.ArrayLike, keep: npt.ArrayLike, radius: float) -> Picture
         return picture.copy()
     # A wide blur holds no detail, so it is made of a smaller picture.
     shrink = max(1, int(radius / 4))
-    weight = _blur(Image.fromarray(seen.view(np.uint8) * np.uint8(255)), shrink, radius)
-    light = _blur(Image.fromarray(picture * seen[..., None]), shrink, radius)
-    small = np.clip(light / np.maximum(weight, 1)[..., None] * 255, 0, 255).astype(np.uint8)
+    weight = _blur(seen, shrink, radius)
+    planes = [_blur(np.where(seen, plane, 0), shrink, radius) for plane in np.moveaxis(picture, -1, 0)]
+    light = np.stack(planes, axis=-1) / np.maximum(weight, LEAST_WEIGHT)[..., None]
+    small = np.rint(light.clip(0, 255)).astype(np.uint8)
     height, width = seen.shape
     return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _blur(picture: Image.Image, shrink: int, radius: float) -> npt.NDArray[np.float32]:
-    small = picture.reduce(shrink).filter(ImageFilter.GaussianBlur(radius / shrink))
-    return np.asarray(small, dtype=np.float32)
+def _blur(plane: npt.NDArray[np.generic], shrink: int, radius: float) -> npt.NDArray[np.float32]:
+    """In floats: where little of the surroundings shows, a blur in bytes leaves few grades to divide by."""
+    small = np.asarray(Image.fromarray(plane.astype(np.float32)).reduce(shrink))
+    blurred: npt.NDArray[np.float32] = ndimage.gaussian_filter(small, radius / shrink, truncate=3)
+    return blurred
 
 
 def grey(image: npt.ArrayLike) -> Picture:
