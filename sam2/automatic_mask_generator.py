@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +44,27 @@ OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 PIXELS_AT_A_TIME = 32 * 1024 * 1024
 
 
+@dataclass(frozen=True)
+class Crop:
+    """A part of one of the pictures, or the whole of it."""
+
+    picture_idx: int
+    """Which picture."""
+    pixels: np.ndarray
+    """uint8 [h, w, 3]."""
+    box: list[int]
+    """Where it lies: x0 y0 x1 y1, pixels of the picture."""
+    picture_hw: tuple[int, int]
+    """Height and width of the picture, pixels."""
+    layer: int
+    """Which of the grids of points it gets."""
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width of the crop, pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
 class SAM2AutomaticMaskGenerator:
     """Asks the model for masks at every point of a grid and keeps those that are good and distinct.
 
@@ -51,7 +75,8 @@ class SAM2AutomaticMaskGenerator:
         model: the packaged default model where None.
         points_per_side: the grid over the whole picture has this many points a side; None where
             `point_grids` are given.
-        points_per_batch: points that go through the model together; more are faster and take more memory.
+        points_per_batch: points that go through the model together; more take more memory, and are faster
+            on a GPU, where 1,024 are a whole grid.
         pred_iou_thresh: masks of a predicted IoU above it stay; 0 keeps all.
         stability_score_thresh: masks of at least this stability stay; 0 keeps all.
         stability_score_offset: stability compares the mask at thresholds this far apart (logits).
@@ -69,6 +94,10 @@ class SAM2AutomaticMaskGenerator:
         use_m2m: refine each mask by one more pass with itself as a prompt.
         multimask_output: three masks a point instead of one.
         **kwargs: `dtype` goes to the predictor; others are ignored, as its own are.
+
+    Attributes:
+        stage: called with a stage's name ("encode", "ask", "sieve", "nms", "rle"), gives a context in which
+            it runs, to time it; on a CPU "sieve" has "ask" in it.
 
     Raises:
         ValueError: an option that makes no sense.
@@ -150,6 +179,7 @@ class SAM2AutomaticMaskGenerator:
         self.output_mode = output_mode
         self.use_m2m = use_m2m
         self.multimask_output = multimask_output
+        self.stage: Callable[[str], AbstractContextManager[Any]] = _untimed
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2AutomaticMaskGenerator:
@@ -179,7 +209,35 @@ class SAM2AutomaticMaskGenerator:
         Raises:
             ValueError: no picture, or a damaged one.
         """
-        data = self._generate_masks(read_picture(image))
+        return self._records(self._generate_masks([read_picture(image)], 1)[0])
+
+    @torch.no_grad()
+    def generate_batch(
+        self, images: Sequence[Picture], pictures_per_batch: int = 8
+    ) -> list[list[dict[str, Any]]]:
+        """`generate` for several pictures, of any sizes; the encoder takes several at once.
+
+        Args:
+            pictures_per_batch: pictures, or crops of them, that are encoded together.
+
+        Returns:
+            a list a picture, as `generate` gives it.
+
+        Raises:
+            ValueError: as `generate`, with the picture's index; or `pictures_per_batch` below 1.
+        """
+        if pictures_per_batch < 1:
+            raise ValueError(f"pictures_per_batch must be at least 1, got {pictures_per_batch}")
+        pictures = []
+        for i, image in enumerate(images):
+            try:
+                pictures.append(read_picture(image))
+            except ValueError as error:
+                raise ValueError(f"picture {i} of the batch: {error}") from error
+        return [self._records(data) for data in self._generate_masks(pictures, pictures_per_batch)]
+
+    def _records(self, data: MaskData) -> list[dict[str, Any]]:
+        """What `generate` gives."""
         segmentations = data["rles"]
         if self.output_mode == "coco_rle":
             segmentations = [coco_encode_rle(rle) for rle in data["rles"]]
@@ -198,93 +256,143 @@ class SAM2AutomaticMaskGenerator:
             for i, segmentation in enumerate(segmentations)
         ]
 
-    def _generate_masks(self, image: np.ndarray) -> MaskData:
-        orig_size = image.shape[:2]
-        crop_boxes, layers = generate_crop_boxes(orig_size, self.crop_n_layers, self.crop_overlap_ratio)
-        data = _no_masks(self.predictor.device)
-        for crop_box, layer in zip(crop_boxes, layers):
-            data.cat(self._process_crop(image, crop_box, layer))
-        if len(crop_boxes) > 1:
+    def _generate_masks(self, pictures: Sequence[np.ndarray], at_a_time: int) -> list[MaskData]:
+        """The masks of each picture, as arrays; `at_a_time` crops are encoded together."""
+        crops = [crop for i, picture in enumerate(pictures) for crop in self._crops(i, picture)]
+        found: list[list[MaskData]] = [[] for _ in pictures]
+        for (some,) in batch_iterator(at_a_time, crops):
+            with self.stage("encode"):
+                self._encode(some)
+            for i, crop in enumerate(some):
+                found[crop.picture_idx].append(self._process_crop(crop, i))
+            self.predictor.reset_predictor()
+        return [self._joined_crops(of_picture) for of_picture in found]
+
+    def _crops(self, picture_idx: int, picture: np.ndarray) -> list[Crop]:
+        hw = (picture.shape[0], picture.shape[1])
+        boxes, layers = generate_crop_boxes(hw, self.crop_n_layers, self.crop_overlap_ratio)
+        return [
+            Crop(picture_idx, picture[y0:y1, x0:x1], [x0, y0, x1, y1], hw, layer)
+            for (x0, y0, x1, y1), layer in zip(boxes, layers)
+        ]
+
+    def _encode(self, crops: Sequence[Crop]) -> None:
+        if len(crops) == 1:
+            self.predictor.set_image(crops[0].pixels)
+        else:
+            self.predictor.set_image_batch([crop.pixels for crop in crops])
+
+    def _joined_crops(self, by_crop: list[MaskData]) -> MaskData:
+        data = _joined(by_crop)
+        if len(by_crop) > 1:
             crops = data["crop_boxes"].float()
             areas = (crops[:, 2] - crops[:, 0]) * (crops[:, 3] - crops[:, 1])
             _suppress(data, 1 / areas, self.crop_nms_thresh)
         data.to_numpy()
         return data
 
-    def _process_crop(self, image: np.ndarray, crop_box: list[int], layer: int) -> MaskData:
-        """The masks of one crop, in the picture's frame."""
-        x0, y0, x1, y1 = crop_box
-        orig_size = image.shape[:2]
-        self.predictor.set_image(image[y0:y1, x0:x1])
-        points = self.point_grids[layer] * np.array([x1 - x0, y1 - y0])
-        data = _no_masks(self.predictor.device)
-        for (batch,) in batch_iterator(self.points_per_batch, points):
-            data.cat(self._process_batch(batch, crop_box, orig_size))
-        self.predictor.reset_predictor()
+    def _process_crop(self, crop: Crop, img_idx: int) -> MaskData:
+        """The masks of an encoded crop, in the picture's frame.
 
-        _suppress(data, data["iou_preds"], self.box_nms_thresh)
-        data["boxes"] = uncrop_boxes_xyxy(data["boxes"], crop_box)
-        data["points"] = uncrop_points(data["points"], crop_box)
-        data["crop_boxes"] = torch.tensor(crop_box, device=data["boxes"].device).repeat(len(data["rles"]), 1)
-        return data
-
-    def _process_batch(self, points: np.ndarray, crop_box: list[int], orig_size: tuple[int, int]) -> MaskData:
-        """The masks at some points [N, 2] (pixels of the crop) that pass the sieve.
-
-        What fails by its predicted IoU is dropped at low resolution; only the rest is resized.
+        Every mask is looked at in the picture's size, a few at a time, and only those that are kept are
+        made again to be written as runs: keeping all would take a hundred times the memory.
         """
         device = self.predictor.device
-        crop_hw = (crop_box[3] - crop_box[1], crop_box[2] - crop_box[0])
-        points_px = torch.as_tensor(points, dtype=torch.float32, device=device)
-        low_res, ious = self._ask(points_px, crop_hw, None, self.multimask_output)
-        candidates = MaskData(
+        grid = self.point_grids[crop.layer] * np.array(crop.hw[::-1])
+        points = torch.as_tensor(grid, dtype=torch.float32, device=device)
+        asked: Iterator[MaskData] = (
+            self._ask_batch(batch, crop, img_idx)
+            for (batch,) in batch_iterator(self.points_per_batch, points)
+        )
+        if _runs_ahead(device):
+            # a sieve waits for the device: once for all points, where a CPU sieves each batch to save memory
+            with self.stage("ask"):
+                asked = iter([_joined(asked)])
+        with self.stage("sieve"):
+            data = _joined([self._sieve(some, crop) for some in asked])
+        with self.stage("nms"):
+            _suppress(data, data["iou_preds"], self.box_nms_thresh)
+        with self.stage("rle"):
+            data["rles"] = self._runs(data["low_res"], crop)
+        del data["low_res"]
+        data["boxes"] = uncrop_boxes_xyxy(data["boxes"], crop.box)
+        data["points"] = uncrop_points(data["points"], crop.box)
+        data["crop_boxes"] = torch.tensor(crop.box, device=device).repeat(len(data["rles"]), 1)
+        return data
+
+    def _ask_batch(self, points_px: Tensor, crop: Crop, img_idx: int) -> MaskData:
+        """Low-resolution masks at some points [N, 2] (pixels of the crop), without waiting for the device."""
+        low_res, ious = self._ask(points_px, crop.hw, None, self.multimask_output, img_idx)
+        data = MaskData(
             low_res=low_res.flatten(0, 1),
             iou_preds=ious.flatten(),
             points=points_px.repeat_interleave(low_res.shape[1], dim=0),
         )
         if self.use_m2m:
             refined = [
-                self._ask(some_points, crop_hw, some_masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)[:, None], False)
-                for some_points, some_masks in batch_iterator(
-                    self.points_per_batch, candidates["points"], candidates["low_res"]
+                self._ask(
+                    some_points, crop.hw, some.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)[:, None], False, img_idx
+                )
+                for some_points, some in batch_iterator(
+                    self.points_per_batch, data["points"], data["low_res"]
                 )
             ]
-            candidates["low_res"] = torch.cat([masks[:, 0] for masks, _ in refined])
-            candidates["iou_preds"] = torch.cat([ious[:, 0] for _, ious in refined])
-        if self.pred_iou_thresh > 0:
-            candidates.filter(candidates["iou_preds"] > self.pred_iou_thresh)
-
-        data = _no_masks(device)
-        at_a_time = max(1, PIXELS_AT_A_TIME // (crop_hw[0] * crop_hw[1]))
-        for chunk in _chunks(candidates, at_a_time):
-            data.cat(self._at_full_size(chunk, crop_box, orig_size))
+            data["low_res"] = torch.cat([masks[:, 0] for masks, _ in refined])
+            data["iou_preds"] = torch.cat([ious[:, 0] for _, ious in refined])
         return data
 
     def _ask(
-        self, points_px: Tensor, crop_hw: tuple[int, int], mask_input: Tensor | None, multimask_output: bool
+        self,
+        points_px: Tensor,
+        crop_hw: tuple[int, int],
+        mask_input: Tensor | None,
+        multimask_output: bool,
+        img_idx: int,
     ) -> tuple[Tensor, Tensor]:
         """Low-resolution logits [N, C, h, w] and predicted IoU [N, C] of one foreground point each."""
         coords = self.predictor._transforms.transform_coords(points_px, normalize=True, orig_hw=crop_hw)
         labels = torch.ones(len(coords), 1, dtype=torch.int32, device=coords.device)
-        return self.predictor._decode(coords[:, None], labels, None, mask_input, multimask_output, img_idx=0)
-
-    def _at_full_size(self, data: MaskData, crop_box: list[int], orig_size: tuple[int, int]) -> MaskData:
-        """Resize, sieve by stability and place, and turn into RLE."""
-        orig_h, orig_w = orig_size
-        crop_hw = (crop_box[3] - crop_box[1], crop_box[2] - crop_box[0])
-        data["masks"] = self.predictor._transforms.postprocess_masks(data["low_res"][:, None], crop_hw)[:, 0]
-        del data["low_res"]
-        data["stability_score"] = calculate_stability_score(
-            data["masks"], self.mask_threshold, self.stability_score_offset
+        return self.predictor._decode(
+            coords[:, None], labels, None, mask_input, multimask_output, img_idx=img_idx
         )
+
+    def _sieve(self, data: MaskData, crop: Crop) -> MaskData:
+        """What passes by predicted IoU, by stability and by place; with `stability_score` and `boxes`.
+
+        What fails by its predicted IoU is never resized.
+        """
+        if self.pred_iou_thresh > 0:
+            data.filter(data["iou_preds"] > self.pred_iou_thresh)
+        low_res = data["low_res"]
+        stability = torch.zeros(len(low_res), device=low_res.device)
+        boxes = torch.zeros(len(low_res), 4, dtype=torch.int64, device=low_res.device)
+        for rows, logits in self._at_full_size(low_res, crop):
+            stability[rows] = calculate_stability_score(
+                logits, self.mask_threshold, self.stability_score_offset
+            )
+            boxes[rows] = batched_mask_to_box(logits > self.mask_threshold)
+        data["stability_score"], data["boxes"] = stability, boxes
+        height, width = crop.picture_hw
+        passes = ~is_box_near_crop_edge(boxes, crop.box, [0, 0, width, height])
         if self.stability_score_thresh > 0:
-            data.filter(data["stability_score"] >= self.stability_score_thresh)
-        data["masks"] = data["masks"] > self.mask_threshold
-        data["boxes"] = batched_mask_to_box(data["masks"])
-        data.filter(~is_box_near_crop_edge(data["boxes"], crop_box, [0, 0, orig_w, orig_h]))
-        data["rles"] = mask_to_rle_pytorch(uncrop_masks(data["masks"], crop_box, orig_h, orig_w))
-        del data["masks"]
+            passes &= stability >= self.stability_score_thresh
+        data.filter(passes)
         return data
+
+    def _runs(self, low_res: Tensor, crop: Crop) -> list[dict[str, Any]]:
+        """Masks of the whole picture as uncompressed RLE, of low-resolution logits [N, h, w]."""
+        rles: list[dict[str, Any]] = []
+        for _, logits in self._at_full_size(low_res, crop):
+            masks = uncrop_masks(logits > self.mask_threshold, crop.box, *crop.picture_hw)
+            rles.extend(mask_to_rle_pytorch(masks))
+        return rles
+
+    def _at_full_size(self, low_res: Tensor, crop: Crop) -> Iterator[tuple[slice, Tensor]]:
+        """Which rows, and their logits [K, H, W] at the crop's size, as many as may be held at a time."""
+        at_a_time = max(1, PIXELS_AT_A_TIME // (crop.hw[0] * crop.hw[1]))
+        for start in range(0, len(low_res), at_a_time):
+            rows = slice(start, start + at_a_time)
+            yield rows, self.predictor._transforms.postprocess_masks(low_res[rows, None], crop.hw)[:, 0]
 
 
 def _checked_grid(grid: np.ndarray) -> np.ndarray:
@@ -295,21 +403,26 @@ def _checked_grid(grid: np.ndarray) -> np.ndarray:
     return points
 
 
-def _no_masks(device: torch.device) -> MaskData:
-    """No rows, and the columns of `_process_batch`."""
+def _joined(parts: Iterable[MaskData]) -> MaskData:
+    """The rows of all, of which there is at least one."""
+    columns = [dict(part.items()) for part in parts]
     return MaskData(
-        iou_preds=torch.zeros(0, device=device),
-        points=torch.zeros(0, 2, device=device),
-        stability_score=torch.zeros(0, device=device),
-        boxes=torch.zeros(0, 4, dtype=torch.int64, device=device),
-        rles=[],
+        **{
+            name: torch.cat([part[name] for part in columns])
+            if isinstance(column, Tensor)
+            else [item for part in columns for item in part[name]]
+            for name, column in columns[0].items()
+        }
     )
 
 
-def _chunks(data: MaskData, rows: int) -> Iterator[MaskData]:
-    names = [name for name, _ in data.items()]
-    for columns in batch_iterator(rows, *(data[name] for name in names)):
-        yield MaskData(**dict(zip(names, columns)))
+def _runs_ahead(device: torch.device) -> bool:
+    """Whether calls return before their work is done, so that asking for a number waits."""
+    return device.type != "cpu"
+
+
+def _untimed(stage: str) -> AbstractContextManager[Any]:
+    return contextlib.nullcontext()
 
 
 def _suppress(data: MaskData, scores: Tensor, iou_threshold: float) -> None:

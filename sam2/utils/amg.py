@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sam2.masks import rle as rle_codec
 from sam2.masks.geometry import remove_small_regions
+from sam2.ops import run_lengths
 
 __all__ = [
     "MaskData",
@@ -140,6 +141,9 @@ def box_xyxy_to_xywh(box_xyxy: Any) -> Any:
 
 def mask_to_rle_pytorch(tensor: Tensor) -> list[dict[str, Any]]:
     """Uncompressed RLE of each mask of a bool tensor [N, H, W]: column by column, zeros first."""
+    if tensor.device.type != "cpu":  # where the runs are found, so that only they are copied
+        size = list(tensor.shape[1:])
+        return [{"size": list(size), "counts": runs} for runs in run_lengths(tensor)]
     return [dict(code) for code in rle_codec.encode_batch(tensor.detach().cpu().numpy())]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from training_helpers import tiny_model
 
 from sam2 import automatic_mask_generator
 from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
+from sam2.ops import run_lengths
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.utils import amg
 
@@ -277,6 +280,53 @@ def test_from_pretrained_shares_out_its_options(model, monkeypatch):
     assert len(generator.point_grids[0]) == 25
 
 
+def same(a, b):
+    assert len(a) == len(b)
+    for x, y in zip(a, b):
+        np.testing.assert_array_equal(x["segmentation"], y["segmentation"])
+        assert {k: v for k, v in x.items() if k != "segmentation"} == {
+            k: v for k, v in y.items() if k != "segmentation"
+        }
+
+
+@pytest.mark.parametrize("use_m2m", [False, True])
+def test_a_device_sieves_all_points_at_once_to_the_same_masks(model, photo, monkeypatch, use_m2m):
+    options = {**LOOSE, "points_per_batch": 2, "pred_iou_thresh": 0.3, "use_m2m": use_m2m}
+    expected = SAM2AutomaticMaskGenerator(model, **options).generate(photo)
+    assert expected
+    monkeypatch.setattr(automatic_mask_generator, "_runs_ahead", lambda device: True)
+    generator = SAM2AutomaticMaskGenerator(model, **options)
+    stages = []
+
+    @contextlib.contextmanager
+    def stage(name):
+        stages.append(name)
+        yield
+
+    generator.stage = stage
+    same(generator.generate(photo), expected)
+    assert stages == ["encode", "ask", "sieve", "nms", "rle"]
+
+
+def test_pictures_in_batches(model, photo):
+    pictures = [photo, photo[:50, :80], photo[:, ::-1]]
+    generator = SAM2AutomaticMaskGenerator(model, **LOOSE, crop_n_layers=1)
+    together = generator.generate_batch(pictures, pictures_per_batch=4)
+    for picture, found in zip(pictures, together, strict=True):
+        alone = generator.generate(picture)
+        assert len(found) == len(alone) > 0
+        for a, b in zip(found, alone):
+            assert a["crop_box"] == b["crop_box"]
+            assert a["point_coords"] == b["point_coords"]
+            assert a["predicted_iou"] == pytest.approx(b["predicted_iou"], abs=1e-4)
+            assert (a["segmentation"] != b["segmentation"]).mean() < 1e-2
+    assert generator.generate_batch([]) == []
+    with pytest.raises(ValueError, match="pictures_per_batch must be at least 1"):
+        generator.generate_batch(pictures, pictures_per_batch=0)
+    with pytest.raises(ValueError, match="picture 1 of the batch"):
+        generator.generate_batch([photo, np.zeros(3)])
+
+
 # ---------------------------------------------------------------- its helpers
 
 masks = arrays(bool, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=12))
@@ -292,6 +342,14 @@ def test_rle_against_pycocotools(batch):
         judge = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
         compressed = amg.coco_encode_rle(code)
         assert compressed == {"size": list(judge["size"]), "counts": judge["counts"].decode()}
+
+
+@settings(max_examples=100, deadline=None)
+@given(batch=masks)
+def test_runs_found_on_a_device(batch):
+    found = run_lengths(torch.from_numpy(batch))
+    assert found == [code["counts"] for code in amg.mask_to_rle_pytorch(torch.from_numpy(batch))]
+    assert run_lengths(torch.from_numpy(batch[:0])) == []
 
 
 @settings(max_examples=100, deadline=None)
