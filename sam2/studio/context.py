@@ -11,7 +11,6 @@ from starlette.requests import HTTPConnection
 
 from sam2.studio.session import Session
 from sam2.studio.studio import Studio
-from sam2.studio.suggestions import Suggestions
 
 SessionId = Annotated[str, Path(max_length=60)]
 
@@ -34,11 +33,6 @@ class Mine:
     def __init__(self, connection: HTTPConnection, session_id: SessionId) -> None:
         self.studio = studio_of(connection)
         self.session: Session = self.studio.session(client_of(connection), session_id)
-
-    @property
-    def suggestions(self) -> Suggestions:
-        """What may be looked at in the session."""
-        return self.studio.suggestions(self.session)
 
     async def ask(self, call: Callable[[], Any], *, needs_model: bool = False, key: Any = None) -> Any:
         """The answer of a call in the model's thread."""

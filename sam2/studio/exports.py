@@ -17,6 +17,7 @@ import numpy as np
 
 from sam2.formats import Found, FrameMasks, Marks, ObjectInfo, Source, export, find
 from sam2.studio.document import Document, Prompt
+from sam2.studio.hub import Hub
 from sam2.studio.media import Library, MediumError
 from sam2.studio.session import MissingError, Session
 from sam2.video import VideoReader
@@ -39,7 +40,7 @@ class Job:
 
     id: str
     client: str
-    session: Session
+    hub: Hub
     folder: Path
     total: int
     state: str = "running"
@@ -63,7 +64,7 @@ class Job:
         }
 
     def tell(self) -> None:
-        self.session.hub.tell({"type": "export", **self.to_json()})
+        self.hub.tell({"type": "export", **self.to_json()})
 
 
 class Exports:
@@ -102,12 +103,12 @@ class Exports:
         values = {key: getattr(checked, key) for key in chosen.options.schema()}
         shown = Document({obj: document.tracks[obj] for obj in kept})
         job = Job(
-            secrets.token_urlsafe(16), session.client, session, self._folder, frames[-1] - frames[0] + 1
+            secrets.token_urlsafe(16), session.client, session.hub, self._folder, frames[-1] - frames[0] + 1
         )
         job.folder = self._folder / job.id
         with self._lock:
             self._jobs[job.id] = job
-        self._pool.submit(self._run, job, name, values, shown, range(frames[0], frames[-1] + 1))
+        self._pool.submit(self._run, job, session, name, values, shown, range(frames[0], frames[-1] + 1))
         return job
 
     def _with_paths(self, schema: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,18 +139,26 @@ class Exports:
         if job.state != "running":
             shutil.rmtree(job.folder, ignore_errors=True)
 
-    def _run(self, job: Job, name: str, options: dict[str, Any], document: Document, frames: range) -> None:
+    def _run(
+        self,
+        job: Job,
+        session: Session,
+        name: str,
+        options: dict[str, Any],
+        document: Document,
+        frames: range,
+    ) -> None:
         try:
-            with self._library.open(job.session.path) as reader:
-                source = _source(job.session, document, reader, frames)
+            with self._library.open(session.path) as reader:
+                source = _source(session, document, reader, frames)
                 made = export(
                     name,
                     job.folder,
                     source,
-                    _frames(job, document, reader, frames),
+                    _frames(session, document, reader, frames),
                     options,
                     progress=lambda done: self._progress(job, done),
-                    zipped_as=Path(job.session.path).stem,
+                    zipped_as=Path(session.path).stem,
                 )
             if job.cancelled.is_set():
                 raise CancelledError
@@ -226,19 +235,19 @@ def _mark(prompt: Prompt) -> Marks:
     )
 
 
-def _frames(job: Job, document: Document, reader: VideoReader, frames: range) -> Iterator[FrameMasks]:
+def _frames(session: Session, document: Document, reader: VideoReader, frames: range) -> Iterator[FrameMasks]:
     size = [reader.height, reader.width]
-    is_video = job.session.info.kind == "video"
+    is_video = session.info.kind == "video"
     files = getattr(reader, "files", None)
     for frame in frames:
         if frame >= len(reader):
-            raise MediumError(f"{job.session.path} has fewer frames than before: open it anew")
+            raise MediumError(f"{session.path} has fewer frames than before: open it anew")
         objects = {
             obj: Found({"size": size, "counts": result.counts}, result.iou, result.presence)
             for obj, result in document.shown(frame).items()
         }
         if not is_video:
-            yield FrameMasks(0, Path(job.session.path).name, None, objects)
+            yield FrameMasks(0, Path(session.path).name, None, objects)
             return
         name = f"{frame:05d}.png" if files is None else files[frame].name
         yield FrameMasks(frame, name, float(reader.timestamps[frame]), objects)

@@ -26,7 +26,7 @@ GONE = (WebSocketDisconnect, RuntimeError, asyncio.CancelledError)
 async def events(socket: WebSocket, session_id: str) -> None:
     """Tells a page what happens; a slow page gets the newest only."""
     try:
-        session = studio_of(socket).session(client_of(socket), session_id)
+        session = await asyncio.to_thread(studio_of(socket).session, client_of(socket), session_id)
     except MissingError as error:
         await socket.accept()
         await socket.close(4404, str(error)[:120])

@@ -41,7 +41,7 @@ def browse(
 ) -> dict[str, Any]:
     """What lies in a folder, and which of it is marked as done."""
     parent, entries = studio.library.browse(path)
-    done = {session.path for session in studio.sessions(client) if session.done}
+    done = studio.done(client)
     return {
         "path": path,
         "parent": parent,

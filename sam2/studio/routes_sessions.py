@@ -220,7 +220,7 @@ async def begin_auto(mine: MySession, asked: schemas.OneFrame) -> dict[str, Any]
     """Looks for everything on a frame; candidates come by WebSocket, some at a time."""
 
     def begin() -> dict[str, Any]:
-        mine.studio.run(mine.session, mine.suggestions.begin_auto(asked.frame))
+        mine.studio.run(mine.session, mine.session.suggestions.begin_auto(mine.session, asked.frame))
         return {"frame": asked.frame, "candidates": []}
 
     answer: dict[str, Any] = await mine.ask(begin, needs_model=True)
@@ -230,14 +230,14 @@ async def begin_auto(mine: MySession, asked: schemas.OneFrame) -> dict[str, Any]
 @router.get("/{session_id}/auto")
 def get_auto(mine: MySession) -> dict[str, Any]:
     """The candidates found so far."""
-    auto = mine.suggestions.auto
+    auto = mine.session.suggestions.auto
     return {"frame": None, "candidates": []} if auto is None else auto.to_json()
 
 
 @router.get("/{session_id}/marks")
 def get_marks(mine: MySession) -> dict[str, Any]:
     """Marks for the timeline."""
-    return mine.suggestions.marks()
+    return mine.session.suggestions.marks(mine.session)
 
 
 # ---------------------------------------------------------------------- propagation

@@ -199,6 +199,7 @@ class Scheduler:
             if self._step(work) and is_slice:
                 with self._changed:
                     self._slices.add(work)
+            del work, taken  # while nothing is to be done, nothing is held
 
     def _tidy(self) -> float | None:
         self._tidied = time.monotonic()

@@ -16,6 +16,7 @@ from sam2.studio.eventlog import EventLog
 from sam2.studio.media import Library, Shown
 from sam2.studio.models import Slot
 from sam2.studio.state import Look, MissingError, State
+from sam2.studio.suggestions import Suggestions
 
 if TYPE_CHECKING:
     from sam2.studio.engine import Bench
@@ -53,12 +54,13 @@ class Session(State):
         super().__init__(log)
         self.shown = Shown(library, self.path)
         self.job: Pass | None = None
-        self.used = time.monotonic()
+        self.used = 0.0
         self.replaying = False
         self.fault: str | None = None
         """Why lost results could not be computed again."""
         self._library = library
         self._slot = slot
+        self.suggestions = Suggestions()
         self._bench: Bench | None = None
         self._prepared = 0
 
@@ -79,6 +81,11 @@ class Session(State):
     def ready(self) -> bool:
         """Whether the model can be asked: it is loaded, or has failed and will say so."""
         return self.slot().settled
+
+    @property
+    def is_busy(self) -> bool:
+        """Work of its own goes on."""
+        return self.job is not None or self.replaying
 
     @property
     def is_awake(self) -> bool:

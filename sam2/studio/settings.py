@@ -26,9 +26,11 @@ class Limits:
     sessions: int = 512
     """Sessions of one client."""
     idle_seconds: float = 120.0
-    """After this long without use a session lets frames and features go."""
+    """After this long without use a session lets frames and features go, and leaves the memory."""
     awake_sessions: int = 16
     """Sessions that hold frames and features at once."""
+    held_sessions: int = 64
+    """Sessions in memory at once, but for those at work; others are read from their logs when asked for."""
     waiting: int = 64
     """Requests of one client that wait for the model."""
     live_streams: int = 4

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import logging
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
-from sam2.studio.eventlog import VERSION, EventLog, LogError
+from sam2.studio.eventlog import VERSION
 from sam2.studio.exports import Exports
 from sam2.studio.media import Library
 from sam2.studio.models import Loader, Models
@@ -23,13 +21,16 @@ from sam2.studio.scheduler import BusyError, Scheduler, Work
 from sam2.studio.session import MissingError, Session
 from sam2.studio.settings import Settings
 from sam2.studio.state import POLICY
-from sam2.studio.suggestions import Suggestions
+from sam2.studio.store import SessionStore
 
 SWEEP = 5.0
 """Seconds between looks for idle sessions."""
-_M_ARENA_MAX = -8  # of glibc's malloc.h
-
-log = logging.getLogger(__name__)
+TRIMS = 3
+"""How often freed memory is given back after sessions went to sleep, SWEEP seconds apart."""
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of glibc's malloc.h
+LARGE = 4 * 2**20
+"""Blocks from this size on go back to the system at once. glibc would raise its own bound to 32 MiB, and
+frames and features would leave holes in its heaps; at 1 MiB the model's tensors cost time."""
 
 
 def owner_of(client: str) -> str:
@@ -43,10 +44,12 @@ def _give_memory_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _keep_few_heaps() -> None:
-    """Lets glibc open two heaps at most: each of many threads' own would keep what was freed in it."""
+def _keep_heaps_small() -> None:
+    """Lets glibc open two heaps at most, as each of many threads' own would keep what was freed in it."""
     with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 2)
+        libc.mallopt(_M_MMAP_THRESHOLD, LARGE)
 
 
 class Studio:
@@ -57,7 +60,7 @@ class Studio:
     """
 
     def __init__(self, settings: Settings, load: Loader | None = None) -> None:
-        _keep_few_heaps()
+        _keep_heaps_small()
         self.settings = settings
         self.limits = settings.limits
         folder = settings.folder
@@ -66,40 +69,12 @@ class Studio:
         self.scheduler.tidy = self._sweep
         self.exports = Exports(folder / "exports", self.library)
         self.models = Models(settings.model, settings.device, self.scheduler.notify, load)
-        self._folder = folder / "sessions"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._sessions: dict[str, Session] = {}
-        self._suggestions: dict[str, Suggestions] = {}
+        self._store = SessionStore(
+            folder / "sessions", lambda log: Session(log, self.library, self.models.slot)
+        )
         self._lock = threading.RLock()
         self._cameras = 0
-        self._closed = self._find_closed()
-
-    def _find_closed(self) -> dict[str, dict[str, Any]]:
-        """The first event of each session on the disk; the others are read when the session is asked for."""
-        found = {}
-        for folder in sorted(self._folder.iterdir()):
-            event = EventLog.first_event(folder)
-            if event is not None and event.get("type") == "open" and event.get("version") == VERSION:
-                found[folder.name] = event
-            else:
-                log.warning("the session in %s cannot be read and is left alone", folder)
-        return found
-
-    def _load(self, session_id: str) -> Session | None:
-        with self._lock:
-            if self._closed.pop(session_id, None) is None:
-                return self._sessions.get(session_id)
-            try:
-                return self._add(Session(EventLog(self._folder / session_id), self.library, self.models.slot))
-            except (LogError, KeyError, TypeError, ValueError, OSError) as error:
-                log.warning("the session %s cannot be read and is left alone: %s", session_id, error)
-                return None
-
-    def _add(self, session: Session) -> Session:
-        with self._lock:
-            self._sessions[session.id] = session
-            self._suggestions[session.id] = Suggestions(session)
-            return session
+        self._trims = 0
 
     # ------------------------------------------------------------------ sessions
 
@@ -109,21 +84,24 @@ class Studio:
         Raises:
             MissingError: there is none; another client's counts as none.
         """
-        session = self._load(session_id)
+        session = self._store.get(session_id)
         if session is None or session.client != owner_of(client):
             raise MissingError(f"there is no session {session_id[:60]!r}: open the medium again")
+        idle = time.monotonic() - session.used
         session.used = time.monotonic()
+        if idle > SWEEP:
+            self.scheduler.notify()  # there is something to look after again
         if session.to_replay:
             self._replay(session)
         return session
 
     def sessions(self, client: str) -> list[Session]:
-        """All sessions of this client, in the order in which they were opened."""
-        owner = owner_of(client)
-        with self._lock:
-            for session_id in [key for key, event in self._closed.items() if event["client"] == owner]:
-                self._load(session_id)
-            return [session for session in self._sessions.values() if session.client == owner]
+        """All sessions of this client."""
+        return self._store.of(owner_of(client))
+
+    def done(self, client: str) -> set[str]:
+        """The media that this client marked as done."""
+        return self._store.done(owner_of(client))
 
     def open(self, client: str, path: str, model: str | None) -> Session:
         """The session of a medium: the one that there is, or a new one.
@@ -135,59 +113,39 @@ class Studio:
         if model is not None:
             self.models.check(model)
         file = self.library.find(path)
-        if (found := self._opened(client, path)) is not None:
+        owner = owner_of(client)
+        if (found := self._store.find(owner, path)) is not None:
             return found
         with self.library.open_file(file, path) as reader:
             info = self.library.describe(reader, path)
             reader[0]
         with self._lock:
-            if (found := self._opened(client, path)) is not None:
+            if (found := self._store.find(owner, path)) is not None:
                 return found
-            if len(self.sessions(client)) >= self.limits.sessions:
+            if self._store.count(owner) >= self.limits.sessions:
                 raise ValueError(f"there are {self.limits.sessions} sessions: delete one first")
-            session_log = EventLog(self._folder / secrets.token_urlsafe(16))
-            session_log.events.append(
-                {
-                    "seq": 0,
-                    "time": round(time.time(), 3),
-                    "type": "open",
-                    "version": VERSION,
-                    "client": owner_of(client),
-                    "path": path,
-                    "medium": asdict(info),
-                    "model": model or self.models.default,
-                    "policy": POLICY,
-                }
-            )
-            session_log.append(session_log.events[0])
-            return self._add(Session(session_log, self.library, self.models.slot))
-
-    def _opened(self, client: str, path: str) -> Session | None:
-        owner = owner_of(client)
-        with self._lock:
-            for session_id, event in self._closed.items():
-                if (event["client"], event["path"]) == (owner, path):
-                    return self._load(session_id)
-            known = self._sessions.values()
-            return next((s for s in known if (s.client, s.path) == (owner, path)), None)
+            opened = {
+                "seq": 0,
+                "time": round(time.time(), 3),
+                "type": "open",
+                "version": VERSION,
+                "client": owner,
+                "path": path,
+                "medium": asdict(info),
+                "model": model or self.models.default,
+                "policy": POLICY,
+            }
+            return self._store.add(secrets.token_urlsafe(16), opened)
 
     def delete(self, session: Session) -> None:
         """Takes a session and all that was kept of it away."""
-        with self._lock:
-            self._sessions.pop(session.id, None)
-            self._suggestions.pop(session.id, None)
-        session.close()
-        shutil.rmtree(session.log.folder, ignore_errors=True)
+        self._store.remove(session)
 
     def _replay(self, session: Session) -> None:
         with self._lock:
             if not session.replaying and session.fault is None:
                 session.replaying = True
                 self.scheduler.background(session.client, session.replay(), ready=session.ready)
-
-    def suggestions(self, session: Session) -> Suggestions:
-        """Suggestions of a session."""
-        return self._suggestions[session.id]
 
     # ------------------------------------------------------------------ work
 
@@ -251,26 +209,29 @@ class Studio:
                 self._cameras -= 1
 
     def _sweep(self) -> float | None:
-        """Puts idle sessions to sleep; in the scheduler's thread."""
-        with self._lock:
-            awake = [s for s in self._sessions.values() if s.is_awake and s.job is None]
-        awake.sort(key=lambda s: s.used)
+        """Puts idle sessions to sleep and lets them leave the memory; in the scheduler's thread."""
         late = time.monotonic() - self.limits.idle_seconds
-        slept = False
-        for i, session in enumerate(awake):
-            if session.used < late or i < len(awake) - self.limits.awake_sessions:
-                session.sleep()
-                slept = True
-        if slept:
+        resting = [s for s in self._store.in_memory() if not s.is_busy]
+        awake = [s for s in resting if s.is_awake]
+        slept = [s for s in awake if s.used < late] + awake[: -self.limits.awake_sessions]
+        for session in slept:
+            session.sleep()
+        for session in [s for s in resting if s.used < late] + resting[: -self.limits.held_sessions]:
+            if not session.is_awake:
+                self._store.let_go(session)
+        # what other threads still hold of it is freed a little later
+        self._trims = TRIMS if slept else max(0, self._trims - 1)
+        if self._trims:
             _give_memory_back()
-        self.models.release({s.model for s in self._sessions.values() if s.is_awake})
-        return SWEEP if any(s.is_awake for s in awake) else None
+        remaining = self._store.in_memory()
+        self.models.release({s.model for s in remaining if s.is_awake})
+        return SWEEP if self._trims or remaining else None
 
     def close(self) -> None:
         """Ends the model's thread and lets all files go."""
-        for session in tuple(self._sessions.values()):
+        for session in self._store.in_memory():
             session.stop()
         self.exports.close()
         self.scheduler.close()
-        for session in tuple(self._sessions.values()):
+        for session in self._store.in_memory():
             session.close()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sam2.studio.document import Document
-from sam2.studio.session import Session
+
+if TYPE_CHECKING:
+    from sam2.studio.session import Session
 
 
 @dataclass(eq=False)
@@ -23,25 +25,23 @@ class Auto:
 
 
 class Suggestions:
-    """Suggestions of one session; nothing of them is logged."""
+    """Suggestions of one session, which each call is given; nothing of them is logged."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self) -> None:
         self.auto: Auto | None = None
         self._marks: tuple[int, dict[str, Any]] | None = None
 
-    def begin_auto(self, frame: int) -> Iterator[None]:
+    def begin_auto(self, session: Session, frame: int) -> Iterator[None]:
         """Begins to look for everything on a frame; each step finds a few candidates.
 
         Raises:
             MissingError: no such frame.
         """
-        self._session.check_frame(frame)
+        session.check_frame(frame)
         auto = self.auto = Auto(frame)
-        return self._auto_steps(auto)
+        return self._auto_steps(session, auto)
 
-    def _auto_steps(self, auto: Auto) -> Iterator[None]:
-        session = self._session
+    def _auto_steps(self, session: Session, auto: Auto) -> Iterator[None]:
         for done, total, found in session.bench().everything(session.shown.frame(auto.frame)):
             if self.auto is not auto:  # asked anew
                 return
@@ -53,33 +53,34 @@ class Suggestions:
             session.used = time.monotonic()
             yield
 
-    def marks(self) -> dict[str, Any]:
+    def marks(self, session: Session) -> dict[str, Any]:
         """Presence and predicted IoU of every mask, where passes disagree, and where to look next."""
-        document, revision = self._session.document, self._session.revision
+        document, revision = session.document, session.revision
         if self._marks is None or self._marks[0] != revision:
-            self._marks = revision, self._find_marks(document)
+            self._marks = revision, _find_marks(session, document)
         return self._marks[1]
 
-    def _find_marks(self, document: Document) -> dict[str, Any]:
-        timeline: list[dict[str, Any]] = []
-        apart: dict[int, float] = {}
-        for obj, track in document.tracks.items():
-            for frame in sorted(track.frames()):
-                shown = track.shown(frame)
-                assert shown is not None
-                mark = {"object": obj, "frame": frame, "presence": shown.presence, "iou": shown.iou}
-                timeline.append(mark)
-                apart[frame] = max(apart.get(frame, 0.0), shown.apart)
-        look_next = []
-        if self._session.info.kind == "video" and self._session.slot().model is not None:
-            from sam2.studio.engine import doubts
 
-            look_next = [
-                {"frame": frame, "object": obj, "score": round(score, 4)}
-                for frame, obj, score in doubts(document, self._session.log)
-            ]
-        return {
-            "timeline": timeline,
-            "disagreement": [{"frame": f, "score": s} for f, s in sorted(apart.items()) if s > 0],
-            "look_next": look_next,
-        }
+def _find_marks(session: Session, document: Document) -> dict[str, Any]:
+    timeline: list[dict[str, Any]] = []
+    apart: dict[int, float] = {}
+    for obj, track in document.tracks.items():
+        for frame in sorted(track.frames()):
+            shown = track.shown(frame)
+            assert shown is not None
+            mark = {"object": obj, "frame": frame, "presence": shown.presence, "iou": shown.iou}
+            timeline.append(mark)
+            apart[frame] = max(apart.get(frame, 0.0), shown.apart)
+    look_next = []
+    if session.info.kind == "video" and session.slot().model is not None:
+        from sam2.studio.engine import doubts
+
+        look_next = [
+            {"frame": frame, "object": obj, "score": round(score, 4)}
+            for frame, obj, score in doubts(document, session.log)
+        ]
+    return {
+        "timeline": timeline,
+        "disagreement": [{"frame": f, "score": s} for f, s in sorted(apart.items()) if s > 0],
+        "look_next": look_next,
+    }
