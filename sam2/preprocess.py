@@ -8,9 +8,10 @@ how the published models see them, and how the conformance goldens were made.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +21,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sam2.ops import fill_small_regions
+from sam2.video import VideoReader
+from sam2.video.ahead import READ_AHEAD, ReadAhead
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -131,7 +134,9 @@ def mask_to_logits(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def resize_frame(frame: np.ndarray | Image.Image, size: int) -> np.ndarray:
     """A uint8 RGB frame [H, W, 3] as uint8 [size, size, 3], by Pillow's bicubic filter."""
     picture = frame if isinstance(frame, Image.Image) else Image.fromarray(frame)
-    return np.array(picture.convert("RGB").resize((size, size)))
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")
+    return np.array(picture.resize((size, size)))
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:
@@ -154,16 +159,16 @@ class FrameReader(Protocol):
 
 
 class LazyFrames:
-    """The frames of a video as model inputs, made when asked for.
+    """The frames of a video as model inputs, made when asked for, or in a block of `ahead`, before.
 
     `frames[i]` is float32 [3, S, S], resized and normalised, on `device`; a slice gives [T, 3, S, S].
     At most `cache_size` frames are held. They go to another device as bytes and are normalised there.
+    The reader is asked by one thread at a time.
 
     Args:
         reader: uint8 RGB frames by index.
         image_size: S, pixels.
-        prefetch: read the next frame in a thread of its own while the last one is used. All reading
-            then happens in that thread.
+        read_ahead: how many frames `ahead` reads before they are asked for, 0 for none.
         close_reader: `close` closes the reader too.
     """
 
@@ -176,7 +181,7 @@ class LazyFrames:
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         cache_size: int = 4,
-        prefetch: bool = False,
+        read_ahead: int = READ_AHEAD,
         close_reader: bool = False,
     ) -> None:
         if cache_size < 1:
@@ -189,12 +194,11 @@ class LazyFrames:
         self.mean = tuple(mean)
         self.std = tuple(std)
         self.cache_size = cache_size
-        self.prefetch = prefetch
+        self.read_ahead = read_ahead
         self.close_reader = close_reader
         self._cache: OrderedDict[int, Tensor] = OrderedDict()
-        self._ahead: tuple[int, Future[np.ndarray]] | None = None
-        self._last = -1
-        self._worker: ThreadPoolExecutor | None = None
+        self._ahead: ReadAhead[np.ndarray, np.ndarray] | None = None
+        self._turn = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.reader)
@@ -214,48 +218,63 @@ class LazyFrames:
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
-        frame = self._to_model(self._read(index))
-        self._cache[index] = frame
-        if len(self._cache) > self.cache_size:
-            self._cache.popitem(last=False)
-        return frame
+        resized = None if self._ahead is None else self._ahead.take(index)
+        self.put(index, self._resized(self._read(index)) if resized is None else resized)
+        return self._cache[index]
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
+        with self.ahead(range(len(self))):
+            for i in range(len(self)):
+                yield self[i]
+
+    @contextmanager
+    def ahead(self, order: Iterable[int], wanted: Callable[[int], bool] = lambda _: True) -> Iterator[None]:
+        """Reads and resizes frames in threads while others are used; the same bytes, and errors where asked.
+
+        The threads end with the block.
+
+        Args:
+            order: the frames that will be asked for. Others can be, too: they are read then.
+            wanted: asked shortly before a frame is read; where it says no, the frame is passed over.
+        """
+        if not self.read_ahead:
+            yield
+            return
+        before = self._ahead
+        mine = self._ahead = ReadAhead(self._read, self._resized, order, wanted, self.read_ahead)
+        try:
+            yield
+        finally:
+            mine.close()
+            if self._ahead is mine:
+                self._ahead = before
+
+    def put(self, index: int, resized: np.ndarray) -> None:
+        """Holds a frame that `resize_frame` made, uint8 [S, S, 3]."""
+        pixels = torch.from_numpy(resized).to(self.device).permute(2, 0, 1)
+        self._cache[index] = normalize(pixels.contiguous().float() / 255.0, self.mean, self.std)
+        if len(self._cache) > self.cache_size:
+            self._cache.popitem(last=False)
 
     def close(self) -> None:
-        """Drop what is cached, end the reading thread and, where `close_reader` says so, the reader."""
+        """Drop what is cached, end the reading threads and, where `close_reader` says so, the reader."""
         self._cache.clear()
-        self._ahead = None
-        if self._worker is not None:
-            self._worker.shutdown(wait=True, cancel_futures=True)
-            self._worker = None
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         if self.close_reader:
             self.reader.close()
 
-    def _load(self, index: int) -> np.ndarray:
-        return resize_frame(self.reader[index], self.image_size)
-
     def _read(self, index: int) -> np.ndarray:
-        """The resized bytes of a frame; in `prefetch`, the next one in the same direction is begun."""
-        if not self.prefetch:
-            return self._load(index)
-        if self._worker is None:
-            self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sam2-frames")
-        if self._ahead is not None and self._ahead[0] == index:
-            pending = self._ahead[1]
-        else:
-            pending = self._worker.submit(self._load, index)
-        following = index + (1 if index > self._last else -1)
-        self._last = index
-        self._ahead = None
-        if 0 <= following < len(self):
-            self._ahead = (following, self._worker.submit(self._load, following))
-        return pending.result()
+        with self._turn:
+            return self.reader.view(index) if isinstance(self.reader, VideoReader) else self.reader[index]
 
-    def _to_model(self, frame: np.ndarray) -> Tensor:
-        pixels = torch.from_numpy(frame).to(self.device).permute(2, 0, 1)
-        return normalize(pixels.contiguous().float() / 255.0, self.mean, self.std)
+    def _resized(self, frame: np.ndarray) -> np.ndarray:
+        return resize_frame(frame, self.image_size)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": OrderedDict(), "_ahead": None, "_worker": None}
+        state = {key: value for key, value in self.__dict__.items() if key != "_turn"}
+        return {**state, "_cache": OrderedDict(), "_ahead": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _turn=threading.Lock())

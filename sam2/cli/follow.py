@@ -90,9 +90,7 @@ def follow(
     passes = plan(args.direction, prompted, reader.num_frames, args.start, args.frames)
     source = _source(args, reader, objects, passes)
     with ExitStack() as stack:
-        session = stack.enter_context(
-            predictor.init_state(reader, async_loading_frames=True, policy=args.policy)
-        )
+        session = stack.enter_context(predictor.init_state(reader, policy=args.policy))
         result = ResultFile(
             args.verb,
             {

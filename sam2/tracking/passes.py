@@ -75,6 +75,18 @@ def track_run(
             on to the end. The rest of the former pass then stands.
         settled_iou: how equal masks must be to count as unchanged.
     """
+    with session.reading_ahead(frames):
+        yield from _tracked(engine, session, frames, reverse, settled_frames, settled_iou)
+
+
+def _tracked(
+    engine: TrackingEngine,
+    session: VideoSession,
+    frames: Sequence[int],
+    reverse: bool,
+    settled_frames: int,
+    settled_iou: float,
+) -> Iterator[FrameResult]:
     settled = 0
     for frame_idx in frames:
         former = [track.found.get(frame_idx) for track in session.tracks.values()] if settled_frames else []
@@ -102,11 +114,11 @@ def fuse(engine: TrackingEngine, session: VideoSession) -> Iterator[FusedResult]
     prompted = {i: sorted(t.bank.conditioning) for i, t in session.tracks.items()}
     start = first_prompted(session)
     last = max(frames[-1] for frames in prompted.values())
-    for frame_idx in range(start, session.num_frames):
-        engine.track_frame(session, frame_idx, reverse=False)
+    for _ in track_run(engine, session, range(start, session.num_frames), reverse=False):
+        pass
     forwards = {i: _copied(session, track.found) for i, track in session.tracks.items()}
-    for frame_idx in range(last, -1, -1):
-        engine.track_frame(session, frame_idx, reverse=True)
+    for _ in track_run(engine, session, range(last, -1, -1), reverse=True):
+        pass
     apart: dict[int, dict[int, float]] = defaultdict(dict)
     for obj_id, track in session.tracks.items():
         for frame_idx in range(last + 1):

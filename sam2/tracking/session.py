@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -296,6 +297,12 @@ class VideoSession(PublishedState):
             raise ValueError(
                 f"frame {frame_idx} is out of range: the video has frames 0 to {self.num_frames - 1}"
             )
+
+    def reading_ahead(self, frames: Iterable[int]) -> AbstractContextManager[None]:
+        """A block in which a pass's frames are read while the model works, but for those encoded already."""
+        if not isinstance(self.images, LazyFrames):
+            return nullcontext()
+        return self.images.ahead(frames, lambda frame: frame not in self.features)
 
     def forget_tracked(self, centres: Sequence[int], reach: int) -> None:
         """Lets masks and memories go of frames that lie more than `reach` frames from each of `centres`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,16 @@ from sam2.video import read_picture
 
 class FrameGoneError(ValueError):
     """A frame was asked for that the stream no longer holds."""
+
+
+@dataclass(frozen=True, eq=False)
+class ResizedFrame:
+    """A frame, and what `sam2.preprocess.resize_frame` made of it beforehand, at the model's size."""
+
+    pixels: np.ndarray
+    """uint8 [H, W, 3]"""
+    resized: np.ndarray
+    """uint8 [S, S, 3]"""
 
 
 class StreamReader:

@@ -9,17 +9,19 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from sam2.memory import FifoPolicy, StorageOptions, make_policy
-from sam2.preprocess import LazyFrames
+from sam2.preprocess import LazyFrames, resize_frame
 from sam2.tracking.engine import TrackingEngine
 from sam2.tracking.features import FeatureBudget, FeatureCache
 from sam2.tracking.prompting import ObjectPrompt
 from sam2.tracking.results import FrameResult
 from sam2.tracking.session import VideoSession
-from sam2.tracking.stream import StreamReader
-from sam2.video import LiveFrame, VideoWarning, is_live, open_live, open_video
+from sam2.tracking.stream import ResizedFrame, StreamReader
+from sam2.video import LiveFrame, VideoReader, VideoWarning, is_live, open_live, open_video
+from sam2.video.ahead import ReadAhead
 
 STREAM_COND_FRAMES = 4
 """Conditioning frames that a frame of a stream reads where the model sets no limit of its own."""
@@ -62,7 +64,9 @@ class StreamingTracker:
         model = engine.model
         start = 0 if session is None else session.num_frames
         self._reader = StreamReader(keep_frames, start)
-        frames = LazyFrames(self._reader, model.image_size, model.device, cache_size=keep_frames)
+        self._frames = frames = LazyFrames(
+            self._reader, model.image_size, model.device, cache_size=keep_frames
+        )
         if session is not None:
             if not session.endless:
                 raise ValueError("this session belongs to a video: go on with SAM2VideoPredictor.propagate")
@@ -102,7 +106,10 @@ class StreamingTracker:
         """
         with self.session.lock:
             self.engine.commit(self.session)
-            index = self._reader.push(frame)
+            sized = frame if isinstance(frame, ResizedFrame) else None
+            index = self._reader.push(frame if sized is None else sized.pixels)
+            if sized is not None:
+                self._frames.put(index, sized.resized)
             self.session.video_height, self.session.video_width = self._reader.height, self._reader.width
             self._ask(prompts)
             return index
@@ -162,9 +169,13 @@ class StreamingTracker:
     ) -> Iterator[FrameResult]:
         """Results for each frame of a source, with its times where it has some.
 
+        Frames of a video are read and resized in threads while the model works. Those of a live source are
+        decoded in one, but resized when it is their turn: made ready before, they would be older.
+
         Args:
-            source: frames as `push` takes them, or `LiveFrame`s (`open_live` gives them); or what to open:
-                "camera:0", an rtsp:// or http:// address, "-" for standard input, or the path of a video.
+            source: frames as `push` takes them, or `LiveFrame`s (`open_live` gives them), or an open video;
+                or what to open: "camera:0", an rtsp:// or http:// address, "-" for standard input, or the
+                path of a video.
             prompts: by frame index.
 
         Raises:
@@ -172,7 +183,8 @@ class StreamingTracker:
                 and memories stay: call again to go on.
         """
         asked = prompts or {}
-        with closing(_frames_of(source)) as frames:  # type: ignore[type-var]
+        size = self.engine.model.image_size
+        with closing(_frames_of(source, size)) as frames:  # type: ignore[type-var]
             for timestamp, frame in frames:
                 yield self.step(frame, asked.get(self.frame_idx + 1, ()), timestamp)
 
@@ -187,7 +199,9 @@ class StreamingTracker:
         self.close()
 
 
-def _frames_of(source: str | os.PathLike[str] | Iterable[Any]) -> Iterator[tuple[float | None, Any]]:
+def _frames_of(
+    source: str | os.PathLike[str] | Iterable[Any], size: int
+) -> Iterator[tuple[float | None, Any]]:
     """(seconds or None, frame) of whatever `StreamingTracker.follow` takes."""
     if is_live(source):
         with open_live(source) as live:
@@ -197,11 +211,26 @@ def _frames_of(source: str | os.PathLike[str] | Iterable[Any]) -> Iterator[tuple
                     f"{live.name}: {live.corrupt} packets did not decode", VideoWarning, stacklevel=2
                 )
     elif isinstance(source, (str, os.PathLike)):
-        with open_video(source) as reader:
-            yield from zip(map(float, reader.timestamps), reader)
+        with open_video(source, cache_frames=0) as reader:
+            yield from _resized_frames(reader, size)
+    elif isinstance(source, VideoReader):
+        yield from _resized_frames(source, size)
     else:
         for item in source:
             if isinstance(item, LiveFrame):
                 yield item.timestamp, item.frame
             else:
                 yield getattr(item, "time", None), item  # a PyAV frame has one
+
+
+def _resized_frames(reader: VideoReader, size: int) -> Iterator[tuple[float, ResizedFrame]]:
+    """(seconds, frame) of a video, read ahead of their use."""
+
+    def resized(pixels: np.ndarray) -> ResizedFrame:
+        return ResizedFrame(pixels, resize_frame(pixels, size))
+
+    with closing(ReadAhead(reader.view, resized, range(len(reader)))) as ahead:
+        for index, timestamp in enumerate(map(float, reader.timestamps)):
+            frame = ahead.take(index)
+            assert frame is not None
+            yield timestamp, frame

@@ -107,7 +107,7 @@ def load_video_frames(
             pictures, a list of arrays.
         image_size: S, side of the model's square input in pixels.
         offload_video_to_cpu: hand frames out on the CPU rather than on `compute_device`.
-        async_loading_frames: read ahead in a thread.
+        async_loading_frames: taken as published; every pass reads its frames ahead in threads.
         compute_device: the best there is where None.
 
     Returns:
@@ -123,7 +123,6 @@ def load_video_frames(
         device,
         mean=img_mean,
         std=img_std,
-        prefetch=async_loading_frames,
         close_reader=reader is not video_path,
     )
     return frames, frames.video_height, frames.video_width

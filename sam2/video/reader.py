@@ -73,6 +73,10 @@ class VideoReader(ABC):
         return self.num_frames
 
     def __getitem__(self, index: int) -> np.ndarray:
+        return self.view(index).copy()
+
+    def view(self, index: int) -> np.ndarray:
+        """`reader[index]` without a copy, not to be written on: the reader's own."""
         try:
             position = index.__index__()
         except AttributeError:
@@ -89,7 +93,9 @@ class VideoReader(ABC):
             if frame is None:
                 frame = self._load(position)
                 self._cache.put(position, frame)
-            return frame.copy()
+        shared = frame.view()
+        shared.flags.writeable = False
+        return shared
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.frames()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -192,16 +193,55 @@ def test_cache_is_small_and_used():
         LazyFrames(video, 16, cache_size=0)
 
 
-@pytest.mark.parametrize("order", [range(8), range(7, -1, -1), [0, 5, 6, 5, 4, 3, 7, 0]])
-def test_reading_ahead_changes_no_frame(order):
+@pytest.mark.parametrize(
+    ("planned", "asked"),
+    [
+        (range(8), range(8)),
+        (range(7, -1, -1), range(7, -1, -1)),
+        (range(8), [0, 5, 6, 5, 4, 3, 7, 0]),  # as others than planned are asked for
+        (range(3), range(8)),
+        (range(8), [0, 1]),
+    ],
+)
+def test_reading_ahead_changes_no_frame(planned, asked):
     plain, video = LazyFrames(Video(8), 16), Video(8)
-    frames = LazyFrames(video, 16, prefetch=True, cache_size=1)
-    for i in order:
-        assert torch.equal(frames[i], plain[i])
-    frames.close()
-    assert video.threads == {"sam2-frames_0"}
-    if isinstance(order, range):
-        assert video.asked == list(order)  # each frame once
+    frames = LazyFrames(video, 16, cache_size=1, read_ahead=3)
+    with frames.ahead(planned):
+        for i in asked:
+            assert torch.equal(frames[i], plain[i])
+    assert not threads_of_reading()
+    if planned == asked:
+        assert video.asked == list(asked)  # each frame once
+        assert video.threads == {"sam2-read-ahead_0"}
+
+
+def threads_of_reading() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "read-ahead" in thread.name]
+
+
+def test_reading_ahead_is_bounded_and_passes_over_what_is_not_wanted():
+    video = Video(40)
+    frames = LazyFrames(video, 16, cache_size=1, read_ahead=3)
+    with frames.ahead(range(40), lambda i: i >= 20):
+        frames[20]
+        time.sleep(0.1)
+        assert video.asked == [20, 21, 22, 23]
+        frames[30]  # what lies between is not needed, then
+        time.sleep(0.1)
+        assert video.asked[4:] == [30, 31, 32, 33]
+    assert video.asked[8:] == []
+
+
+def test_reading_overlaps_the_work_of_who_asks():
+    class Slow(Video):
+        def __getitem__(self, index: int, /) -> np.ndarray:
+            time.sleep(0.03)
+            return super().__getitem__(index)
+
+    began = time.perf_counter()
+    for _ in LazyFrames(Slow(8), 16):
+        time.sleep(0.03)
+    assert time.perf_counter() - began < 8 * 0.06 * 0.85
 
 
 def test_a_damaged_frame_ahead_hurts_only_who_asks_for_it():
@@ -211,12 +251,41 @@ def test_a_damaged_frame_ahead_hurts_only_who_asks_for_it():
                 raise ValueError("frame 1 is damaged")
             return super().__getitem__(index)
 
-    frames = LazyFrames(Damaged(3), 16, prefetch=True)
-    assert frames[0].shape == (3, 16, 16)
-    with pytest.raises(ValueError, match="frame 1 is damaged"):
-        frames[1]
-    assert frames[2].shape == (3, 16, 16)
-    frames.close()
+    frames = LazyFrames(Damaged(3), 16)
+    with frames.ahead(range(3)):
+        assert frames[0].shape == (3, 16, 16)
+        with pytest.raises(ValueError, match="frame 1 is damaged"):
+            frames[1]
+        assert frames[2].shape == (3, 16, 16)
+
+
+def test_closing_in_the_middle_ends_the_threads():
+    frames = LazyFrames(Video(8), 16)
+    with frames.ahead(range(8)):
+        frames[0]
+        frames.close()
+        assert not threads_of_reading()
+        assert frames[1].shape == (3, 16, 16)  # the reader is the caller's
+
+
+def test_two_blocks_at_once_and_threads_in_them_get_their_frames():
+    plain, frames = LazyFrames(Video(30), 16), LazyFrames(Video(30), 16, cache_size=1, read_ahead=2)
+    turn, wrong = threading.Lock(), []
+
+    def work(order: range) -> None:
+        with frames.ahead(order):
+            for i in order:
+                with turn:  # as a session's lock does
+                    if not torch.equal(frames[i], plain[i]):
+                        wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(o,)) for o in (range(30), range(29, 9, -1), range(5, 25))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert not threads_of_reading()
 
 
 def test_close_closes_the_reader_where_asked():
@@ -233,7 +302,7 @@ class Still(Video):
 
 
 def test_frames_can_be_pickled():
-    frames = LazyFrames(Still(3), 16, prefetch=True)
+    frames = LazyFrames(Still(3), 16)
     first = frames[0]
     copy = pickle.loads(pickle.dumps(frames))
     assert torch.equal(copy[0], first)
