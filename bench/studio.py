@@ -1,11 +1,12 @@
 """How quickly the studio's server answers, and how it bears many pages at once.
 
-    python bench/studio.py [--minutes 5] [--clients 10] [--skip-load] >> bench/results/studio.jsonl
+    python bench/studio.py [--minutes 5] [--rounds 2] [--clients 10] >> bench/results/studio.jsonl
 
 One JSON line each for: the start (command to listening, to the page, to the model), clicks with the embedding
-ready, the first propagated masks, fetching of masks and frames while scrubbing, and the load (clients that
-click, scrub and propagate at once; memory before and after). Times are of the wall, in seconds; `cpu` is the
-processor time of the server, which other programs on the machine do not change; `load` is the machine's.
+ready, alone and beside automatic masks, the first propagated masks, fetching of masks and frames while
+scrubbing, and the load (clients that click, scrub and propagate at once, new ones each round; memory before,
+at the end, and once idle sessions sleep). Times are of the wall, in seconds; `cpu` is the processor time of
+the server, which other programs on the machine do not change; `load` is the machine's.
 """
 
 from __future__ import annotations
@@ -104,7 +105,9 @@ class Page:
             self.post(f"/api/sessions/{self.session}/objects")
         host = url.split("//")[1].rstrip("/")
         cookie = f"sam2_client={self.http.cookies['sam2_client']}"
-        self.socket = ExitStack().enter_context(
+        self._open = ExitStack()
+        self._open.callback(self.http.close)
+        self.socket = self._open.enter_context(
             connect(
                 f"ws://{host}/api/sessions/{self.session}/events",
                 additional_headers={"Cookie": cookie},
@@ -112,6 +115,9 @@ class Page:
                 ping_timeout=None,
             )
         )
+
+    def close(self) -> None:
+        self._open.close()
 
     def post(self, url: str, /, **body: Any) -> Any:
         answer = self.http.post(url, json=body)
@@ -212,6 +218,21 @@ def measure_clicks(server: Server, count: int = 40) -> None:
     report("click", size=[WIDTH, HEIGHT], **summary(times), cpu=round((server.cpu() - before) / count, 4))
 
 
+def measure_clicks_beside_automatic_masks(server: Server) -> None:
+    page = Page(server.url, "picture1.jpg")
+    page.embed(0)
+    page.click(0, [320, 180, 1])
+    page.drain()
+    page.post(f"/api/sessions/{page.session}/auto", frame=0)
+    times = []
+    share = 0.0
+    while share < 1:
+        times.append(timed(lambda: page.click(0, [320 + len(times) % 40, 180, 1])))
+        event = page.event("auto")
+        share = event["done"] / event["total"]
+    report("click beside automatic masks", size=[WIDTH, HEIGHT], **summary(times))
+
+
 def measure_propagation(server: Server) -> None:
     page = Page(server.url, "clip0.mp4")
     x, y = place(0)
@@ -271,7 +292,8 @@ class Busy(threading.Thread):
         rng = random.Random(self.number)
         kind = "clip" if self.number % 2 else "picture"
         page = Page(self.url, f"{kind}{self.number}.{'mp4' if self.number % 2 else 'jpg'}")
-        threading.Thread(target=self.listen, args=(page,), daemon=True).start()
+        listener = threading.Thread(target=self.listen, args=(page,), daemon=True)
+        listener.start()
         page.embed(0)
         turn = 0
         while time.perf_counter() < self.end:
@@ -288,6 +310,8 @@ class Busy(threading.Thread):
             if turn % 11 == 0:
                 page.post(f"/api/sessions/{page.session}/undo")
             time.sleep(rng.uniform(1.0, 3.0))
+        listener.join()
+        page.close()
 
     def listen(self, page: Page) -> None:
         while time.perf_counter() < self.end:
@@ -309,7 +333,7 @@ def measure_load(server: Server, clients: int, minutes: float, turn: int) -> Non
         time.sleep(10)
         memory.append(server.memory())
     end = server.memory()
-    time.sleep(135)  # until idle sessions let go
+    time.sleep(150)  # until idle sessions have let go and what was freed is given back
     report(
         "load",
         clients=clients,
@@ -334,6 +358,7 @@ def main() -> None:
     )
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=2, help="of the load, each by new clients")
     parser.add_argument("--frames", type=int, default=60, help="of each clip")
     parser.add_argument("--skip-load", action="store_true")
     args = parser.parse_args()
@@ -343,10 +368,11 @@ def main() -> None:
         server = measure_start(Path(folder))
         try:
             measure_clicks(server)
+            measure_clicks_beside_automatic_masks(server)
             measure_propagation(server)
             if not args.skip_load:
-                measure_load(server, args.clients, args.minutes, 1)
-                measure_load(server, args.clients, args.minutes / 5, 2)  # memory must not grow again
+                for turn in range(args.rounds):  # memory must not grow again
+                    measure_load(server, args.clients, args.minutes, turn + 1)
         finally:
             server.close()
 

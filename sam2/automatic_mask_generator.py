@@ -212,6 +212,29 @@ class SAM2AutomaticMaskGenerator:
         return self._records(self._generate_masks([read_picture(image)], 1)[0])
 
     @torch.no_grad()
+    def begin(self, image: Picture) -> Callable[[np.ndarray], list[dict[str, Any]]]:
+        """Encodes a picture for `generate` by instalments, whose first masks are there at once.
+
+        Returns:
+            a function that gives the masks at some points of the picture, [N, 2] in 0..1, as `generate` does,
+            without crops; to be called any number of times, until the generator is given another picture.
+
+        Raises:
+            ValueError: no picture, or a damaged one.
+        """
+        picture = read_picture(image)
+        height, width = picture.shape[:2]
+        crop = Crop(0, picture, [0, 0, width, height], (height, width), 0)
+        self._encode([crop])
+
+        @torch.no_grad()
+        def ask(points: np.ndarray) -> list[dict[str, Any]]:
+            found = self._process_crop(crop, 0, _checked_grid(points))
+            return self._records(self._joined_crops([found]))
+
+        return ask
+
+    @torch.no_grad()
     def generate_batch(
         self, images: Sequence[Picture], pictures_per_batch: int = 8
     ) -> list[list[dict[str, Any]]]:
@@ -264,7 +287,7 @@ class SAM2AutomaticMaskGenerator:
             with self.stage("encode"):
                 self._encode(some)
             for i, crop in enumerate(some):
-                found[crop.picture_idx].append(self._process_crop(crop, i))
+                found[crop.picture_idx].append(self._process_crop(crop, i, self.point_grids[crop.layer]))
             self.predictor.reset_predictor()
         return [self._joined_crops(of_picture) for of_picture in found]
 
@@ -291,15 +314,15 @@ class SAM2AutomaticMaskGenerator:
         data.to_numpy()
         return data
 
-    def _process_crop(self, crop: Crop, img_idx: int) -> MaskData:
-        """The masks of an encoded crop, in the picture's frame.
+    def _process_crop(self, crop: Crop, img_idx: int, grid: np.ndarray) -> MaskData:
+        """The masks of an encoded crop at points [N, 2] in 0..1, in the picture's frame.
 
         Every mask is looked at in the picture's size, a few at a time, and only those that are kept are
         made again to be written as runs: keeping all would take a hundred times the memory.
         """
         device = self.predictor.device
-        grid = self.point_grids[crop.layer] * np.array(crop.hw[::-1])
-        points = torch.as_tensor(grid, dtype=torch.float32, device=device)
+        grid_px = grid * np.array(crop.hw[::-1])
+        points = torch.as_tensor(grid_px, dtype=torch.float32, device=device)
         asked: Iterator[MaskData] = (
             self._ask_batch(batch, crop, img_idx)
             for (batch,) in batch_iterator(self.points_per_batch, points)

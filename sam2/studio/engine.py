@@ -7,6 +7,7 @@ a replay meet the same numbers. Only frames and their features are kept in betwe
 from __future__ import annotations
 
 import math
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,8 +36,15 @@ from sam2.video import VideoReader
 FEATURES = FeatureBudget(device_frames=4, host_bytes=32 * 2**20)
 PAINTED_LOGIT = 10.0
 """Logit of a painted mask that points then correct."""
-GRID, GRID_STEPS = 16, 8
-"""Points a side that automatic masks are asked at, and the slices in which that is done."""
+GRID, COARSE = 16, 8
+"""Points a side that automatic masks are asked at, and every how many of them a first look takes."""
+SLICE = 0.2
+"""Seconds that a slice of automatic masks should take: somebody may wait for a click meanwhile."""
+MOST_POINTS, MOST_PIXELS = 32, 2**25
+"""Points that one slice asks at most, and pixels of the picture times points: masks come in its size."""
+GOOD, STABLE = 0.5, 0.7
+"""Predicted IoU and stability of an automatic mask. Low, since a person chooses: next to none of the default
+model's masks reach the usual 0.8 and 0.95."""
 SAME = 0.8
 """Automatic masks of at least this IoU are one."""
 MEMORIES = 64
@@ -183,27 +191,33 @@ class Bench:
     @torch.inference_mode()
     def everything(self, picture: np.ndarray) -> Iterator[tuple[int, int, list[Offer]]]:
         """Masks of everything in a picture, some points of a grid a step: (done, total, new masks)."""
-        taken: list[Tensor] = []
+        generator = SAM2AutomaticMaskGenerator(
+            self.model.predictor,
+            points_per_batch=MOST_POINTS,
+            pred_iou_thresh=GOOD,
+            stability_score_thresh=STABLE,
+            output_mode="coco_rle",
+        )
+        ask = generator.begin(picture)
         grid = build_point_grid(GRID)
-        # a coarse look at all of the picture first: every eighth point, then the points between
-        parts = [grid[first::GRID_STEPS] for first in range(GRID_STEPS)]
-        for done, points in enumerate(parts, start=1):
-            generator = SAM2AutomaticMaskGenerator(
-                self.model.predictor,
-                points_per_side=None,
-                point_grids=[points],
-                points_per_batch=16,
-                pred_iou_thresh=0.75,
-                stability_score_thresh=0.9,
-                output_mode="coco_rle",
-            )
+        # a coarse look at all of the picture first, then the points between
+        points = np.concatenate([grid[first::COARSE] for first in range(COARSE)])
+        yield 0, len(points), []
+        taken: list[Tensor] = []
+        most = max(1, min(MOST_POINTS, MOST_PIXELS // (picture.shape[0] * picture.shape[1])))
+        done, count = 0, 1
+        while done < len(points):
+            began = time.perf_counter()
             new = []
-            for one in generator.generate(picture):
+            for one in ask(points[done : done + count]):
                 small = torch.from_numpy(rle.decode(one["segmentation"])[:: self._step, :: self._step].copy())
                 if all(mask_iou(small, other) < SAME for other in taken):
                     taken.append(small)
                     new.append(Offer(str(one["segmentation"]["counts"]), round(one["predicted_iou"], 4)))
-            yield done, GRID_STEPS, new
+            done = min(done + count, len(points))
+            fitting = count * SLICE / (time.perf_counter() - began)
+            count = int(min(max(fitting, 1), 2 * count, most))
+            yield done, len(points), new
 
     # ------------------------------------------------------------------ what was found before
 

@@ -55,6 +55,17 @@ def plain_twin(model, photo, iou_thresh, stability_thresh, **options):
     return sorted(found, key=lambda f: -f[0])
 
 
+def test_by_instalments_the_same_masks_come(model, photo):
+    generator = SAM2AutomaticMaskGenerator(model, output_mode="coco_rle", **LOOSE)
+    (grid,) = generator.point_grids
+    ask = generator.begin(photo)
+    parts = [ask(grid[i : i + 2]) for i in range(0, len(grid), 2)]
+    one_by_one = sorted((one for part in parts for one in part), key=lambda one: -one["predicted_iou"])
+    at_once = generator.generate(photo)
+    assert [one["point_coords"] for one in one_by_one] == [one["point_coords"] for one in at_once]
+    assert [one["bbox"] for one in one_by_one] == [one["bbox"] for one in at_once]
+
+
 @pytest.mark.parametrize(("min_area", "pixels"), [(0, 1), (0, 2**25), (12, 20_000)])
 def test_equals_asking_point_by_point(model, photo, monkeypatch, min_area, pixels):
     ious, stabilities = zip(*[(f[0], f[2]) for f in plain_twin(model, photo, 0, 0)])

@@ -240,11 +240,13 @@ def test_automatic_masks_come_in_parts_and_one_is_kept(browser: Browser) -> None
     session = browser.open("picture.png")["id"]
     with browser.events(session) as tab:
         browser.done(browser.post(f"/api/sessions/{session}/auto", json={"frame": 0}))
-        candidates, done = [], 0
-        while done < 8:
+        candidates, shares = [], [0.0]
+        while shares[-1] < 1:
             if (event := tab.receive_json())["type"] == "auto":
                 candidates += event["candidates"]
-                done = event["done"]
+                shares.append(event["done"] / event["total"])
+        assert shares == sorted(shares)
+        assert len(shares) > 8, "others get their turn in between"
     found = browser.done(browser.get(f"/api/sessions/{session}/auto"))
     assert found == {"frame": 0, "candidates": candidates}
     assert browser.state(session)["revision"] == 2, "only opening, the object and the model are logged"
