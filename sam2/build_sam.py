@@ -196,6 +196,9 @@ def build_sam2_video_predictor(
     apply_postprocessing: bool = True,
     vos_optimized: bool = False,
     backend: str | os.PathLike[str] = "torch",
+    dtype: torch.dtype | None = None,
+    static: bool = False,
+    compile: bool = False,
     **kwargs: Any,
 ) -> SAM2VideoPredictor:
     """The model for videos; arguments and errors as in `build_sam2`.
@@ -203,16 +206,26 @@ def build_sam2_video_predictor(
     Args:
         apply_postprocessing: as there; also, clicked masks enter memory as hard masks, and holes of up to 8
             pixels of the low-resolution mask are filled.
-        vos_optimized: the variant whose modules are compiled, for many videos of one size.
+        vos_optimized: as `compile`, by its published name.
+        dtype: precision in which the model runs: torch.float32, torch.bfloat16 or torch.float16; None leaves
+            a caller's autocast in force.
+        static: run in a few fixed shapes, on a GPU as CUDA graphs.
+        compile: that, with modules compiled by torch.compile. Compiling takes minutes: before the first
+            video, or when `SAM2VideoPredictor.warm_up` is called.
+
+    Raises:
+        CompileError: `compile` where torch.compile cannot run; a missing compiler shows when warming up.
     """
-    target = "SAM2VideoPredictorVOS" if vos_optimized else "SAM2VideoPredictor"
+    compiled = compile or vos_optimized
+    target = "SAM2VideoPredictorVOS" if compiled else "SAM2VideoPredictor"
     overrides = [
         f"++model._target_=sam2.sam2_video_predictor.{target}",
-        *(("++model.compile_image_encoder=true",) if vos_optimized else ()),
         *(_VIDEO_POSTPROCESSING if apply_postprocessing else ()),
         *_override_list(hydra_overrides_extra),
     ]
-    return _build(config_file, ckpt_path, device, mode, overrides, image_only=False, backend=backend)
+    model = _build(config_file, ckpt_path, device, mode, overrides, image_only=False, backend=backend)
+    model.dtype, model.static = dtype, static or compiled
+    return model
 
 
 def build_sam2_camera_predictor(
@@ -223,6 +236,9 @@ def build_sam2_camera_predictor(
     hydra_overrides_extra: Sequence[str] = (),
     apply_postprocessing: bool = True,
     backend: str | os.PathLike[str] = "torch",
+    dtype: torch.dtype | None = None,
+    static: bool = False,
+    compile: bool = False,
     **kwargs: Any,
 ) -> SAM2CameraPredictor:
     """The model for frames that come one by one; arguments and errors as in `build_sam2_video_predictor`."""
@@ -231,7 +247,11 @@ def build_sam2_camera_predictor(
         *(_VIDEO_POSTPROCESSING if apply_postprocessing else ()),
         *_override_list(hydra_overrides_extra),
     ]
-    return _build(config_file, ckpt_path, device, mode, overrides, image_only=False, backend=backend)
+    model = _build(config_file, ckpt_path, device, mode, overrides, image_only=False, backend=backend)
+    model.dtype, model.static = dtype, static
+    if compile:
+        model.optimize()
+    return model
 
 
 def build_sam2_hf(model_id: str, **kwargs: Any) -> SAM2Base:

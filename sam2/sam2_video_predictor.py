@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from sam2.compile import compile_model
 from sam2.memory import FifoPolicy, StorageOptions, make_policy
 from sam2.modeling.outputs import FrameFeatures
 from sam2.modeling.sam2_base import SAM2Base
+from sam2.ops.precision import checked_dtype
 from sam2.tracking.engine import FrameResult, TrackingEngine
 from sam2.tracking.features import FeatureBudget, FeatureCache
 from sam2.tracking.passes import Direction, FusedResult, first_prompted, fuse, planned, track_run
 from sam2.tracking.prompting import ObjectPrompt
 from sam2.tracking.session import NothingToTrackError, VideoSession, VideoSource
+from sam2.tracking.static import StaticSteps
+from sam2.tracking.steps import Steps
 from sam2.tracking.tracker import StreamingTracker
 
 PublishedResult = tuple[int, list[int], Tensor]
@@ -33,6 +38,10 @@ class SAM2VideoPredictor(SAM2Base):
         add_all_frames_to_correct_as_cond: a frame corrected after tracking conditions others, and keeps its
             correction when tracked again. Off as published: streams and `TrackingEngine.ask` have it on.
         max_batch: most objects in one batch; 1 tracks them one by one, with equal results.
+        dtype: precision in which the model runs: torch.float32 (also inside a caller's autocast),
+            torch.bfloat16 or torch.float16; masks are enlarged in float32. None leaves a caller's autocast in
+            force.
+        static: run in a few fixed shapes, on a GPU as CUDA graphs; see `sam2.tracking.static`.
         kwargs: options of `SAM2Base`.
     """
 
@@ -43,6 +52,8 @@ class SAM2VideoPredictor(SAM2Base):
         clear_non_cond_mem_around_input: bool = False,
         add_all_frames_to_correct_as_cond: bool = False,
         max_batch: int = 16,
+        dtype: torch.dtype | None = None,
+        static: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -53,6 +64,10 @@ class SAM2VideoPredictor(SAM2Base):
         self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
         self.add_all_frames_to_correct_as_cond = add_all_frames_to_correct_as_cond
         self.max_batch = max_batch
+        self.dtype = dtype
+        self.static = static
+        self._steps: tuple[tuple, Steps] | None = None
+        self._warm: Steps | None = None
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2VideoPredictor:
@@ -62,15 +77,75 @@ class SAM2VideoPredictor(SAM2Base):
         return build_sam2_video_predictor_hf(model_id, **kwargs)
 
     @property
+    def dtype(self) -> torch.dtype | None:
+        """Precision in which the model runs; None for that of a caller's autocast."""
+        return self._dtype
+
+    @dtype.setter
+    def dtype(self, dtype: torch.dtype | None) -> None:
+        self._dtype = checked_dtype(dtype)
+
+    @property
     def engine(self) -> TrackingEngine:
-        """The engine under this predictor's present options."""
+        """The engine under this predictor's present options; compiled modules warm up when it is first asked
+        for."""
+        if self.compile_image_encoder and self._warm is not self.steps:
+            self.warm_up()
         return TrackingEngine(
             self,
             self.fill_hole_area,
             self.non_overlap_masks,
             self.clear_non_cond_mem_around_input,
             max_batch=self.max_batch,
+            steps=self.steps,
         )
+
+    @property
+    def steps(self) -> Steps:
+        """How the model runs, under the present options and on the present device."""
+        options = self.static, self.dtype, self.device
+        if self._steps is None or self._steps[0] != options:
+            kind = StaticSteps if self.static else Steps
+            self._steps = options, kind(self, self.dtype)
+        return self._steps[1]
+
+    def optimize(self, backend: str | Callable[..., Any] = "inductor", mode: str | None = None) -> None:
+        """Compiles the model's modules, for fixed shapes.
+
+        The work is done by `warm_up`: call it, or it is called for one object before the first video.
+
+        Args:
+            backend, mode: as of `sam2.compile.compile_model`.
+
+        Raises:
+            CompileError: this Python or PyTorch cannot compile.
+        """
+        compile_model(self, backend, mode)
+        self.static = True
+
+    def warm_up(
+        self,
+        objects: Sequence[int] = (1,),
+        conditioning: Sequence[int] = (1,),
+        points: Sequence[int] = (1, 2),
+        progress: bool = True,
+    ) -> None:
+        """Does now what fixed shapes cost once: compiling, and recording CUDA graphs; nothing otherwise.
+
+        Args:
+            objects: numbers of objects that will be followed at a time.
+            conditioning: numbers of prompted frames of one object that a frame will read.
+            points: numbers of points on one frame, two for each box.
+            progress: tell on standard error what is under way.
+
+        Raises:
+            CompileError: the modules are compiled, and a compiler is missing.
+        """
+        self.steps.warm_up(objects, conditioning, points, progress)
+        self._warm = self.steps
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_steps": None, "_warm": None}
 
     @torch.inference_mode()
     def init_state(
@@ -89,7 +164,7 @@ class SAM2VideoPredictor(SAM2Base):
             video_path: a video file or its bytes, a folder of pictures, or a list of arrays.
             offload_video_to_cpu: keep frames off the device until they are needed.
             offload_state_to_cpu: keep memories and masks off the device.
-            async_loading_frames: read ahead in a thread.
+            async_loading_frames: taken as published; every pass reads its frames ahead in threads.
             storage: where masks and memories of past frames go; by default they stay in host memory up to
                 1 GiB and then go to a temporary file.
             feature_budget: where encoded frames are kept for later prompts and passes; by default four on
@@ -312,8 +387,9 @@ class SAM2VideoPredictor(SAM2Base):
         )
         for frames, backwards in runs:
             session.check_history(start_frame_idx, engine.policy(session).horizon(), backwards)
-            results = track_run(engine, session, frames, backwards, settled_frames, settled_iou)
-            yield from tqdm(results, desc="propagate in video", total=len(frames), disable=None)
+            run = track_run(engine, session, frames, backwards, settled_frames, settled_iou)
+            with closing(run) as results:  # type: ignore[type-var]
+                yield from tqdm(results, desc="propagate in video", total=len(frames), disable=None)
 
     @torch.inference_mode()
     def propagate_fused(self, session: VideoSession) -> Iterator[FusedResult]:
@@ -338,13 +414,11 @@ class SAM2VideoPredictor(SAM2Base):
 
 
 class SAM2VideoPredictorVOS(SAM2VideoPredictor):
-    """The predictor whose image encoder, memory attention and memory encoder are compiled at first use."""
+    """The predictor with compiled modules; see `SAM2VideoPredictor.optimize`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.compile_image_encoder = True
-        for module in (self.image_encoder, self.memory_attention, self.memory_encoder):
-            module.compile()
+        self.optimize()
 
 
 def _published(result: FrameResult) -> PublishedResult:

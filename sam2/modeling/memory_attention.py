@@ -68,15 +68,16 @@ class MemoryAttentionLayer(nn.Module):
         query_pos: Tensor | None,
         num_k_exclude_rope: int,
         pool_keys: bool = False,
+        key_bias: Tensor | None = None,
     ) -> Tensor:
         """The frame with an object's memory, then the MLP."""
         x = self.norm2(tgt)
         q = x + query_pos if self.pos_enc_at_cross_attn_queries and query_pos is not None else x
         k = memory + pos if self.pos_enc_at_cross_attn_keys and pos is not None else memory
         if isinstance(self.cross_attn_image, RoPEAttention):
-            read = self.cross_attn_image(q, k, memory, num_k_exclude_rope, pool_keys)
+            read = self.cross_attn_image(q, k, memory, num_k_exclude_rope, pool_keys, key_bias)
         else:
-            read = self.cross_attn_image(q, k, memory)
+            read = self.cross_attn_image(q, k, memory, key_bias)
         tgt = tgt + self.dropout2(read)
         tokens = tgt.shape[-2]
         y = linear_of_picture(self.linear1, self.norm3(tgt), tokens, self.activation)
@@ -131,6 +132,7 @@ class MemoryAttention(nn.Module):
         memory_pos: Tensor | None = None,
         num_obj_ptr_tokens: int = 0,
         memory_pooling: bool = False,
+        key_bias: Tensor | None = None,
     ) -> Tensor:
         """Conditions the frame on each object's memory.
 
@@ -141,6 +143,8 @@ class MemoryAttention(nn.Module):
             curr_pos, memory_pos: encodings of the same shapes.
             num_obj_ptr_tokens: how many of the M tokens are object pointers.
             memory_pooling: read most spatial memories in means of 2 x 2 cells; see `RoPEAttention`.
+            key_bias: added to the scores of each token [B, M]: minus infinity hides it, so that shapes stay
+                the same while memories come and go.
 
         Returns:
             [N, B, C].
@@ -172,6 +176,7 @@ class MemoryAttention(nn.Module):
                     None if memory_pos is None else memory_pos[objects],
                     num_obj_ptr_tokens,
                     memory_pooling,
+                    None if key_bias is None else key_bias[objects],
                 )
             )
         conditioned = torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -185,6 +190,7 @@ class MemoryAttention(nn.Module):
         memory_pos: Tensor | None,
         num_obj_ptr_tokens: int,
         memory_pooling: bool,
+        key_bias: Tensor | None,
     ) -> Tensor:
         """The layers after the first self-attention: `tgt` [B or 1, N, C] reads `memory` [B, M, K]."""
         x = tgt.expand(len(memory), -1, -1)
@@ -192,5 +198,7 @@ class MemoryAttention(nn.Module):
             assert isinstance(layer, MemoryAttentionLayer)
             if i > 0:
                 x = layer.attend_self(x, query_pos)
-            x = layer.attend_memory(x, memory, memory_pos, query_pos, num_obj_ptr_tokens, memory_pooling)
+            x = layer.attend_memory(
+                x, memory, memory_pos, query_pos, num_obj_ptr_tokens, memory_pooling, key_bias
+            )
         return x

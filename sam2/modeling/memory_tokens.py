@@ -1,10 +1,11 @@
 """Selected memories to the tokens that memory attention reads (SAM 2, section 4, memory bank).
 
-Shapes: B objects, P spatial memories, R pointers, K channels of a memory, C of the model.
+Shapes: B objects, P spatial memories of N cells, R pointers, K channels of a memory, C of the model.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,21 @@ from sam2.memory.entry import MemorySelection
 from sam2.modeling.position_encoding import get_1d_sine_pe
 
 
+class FixedMemories(NamedTuple):
+    """What B objects read, in a shape that stays the same while memories come and go.
+
+    Invariant: the first spatial memory of each object is its first, and its last one is the last.
+    """
+
+    spatial: Tensor
+    """[B, P, N, K]"""
+    pointers: Tensor
+    """[B, R, C]"""
+    times: Tensor
+    """Temporal positions of the spatial memories and scaled distances of the pointers, as of
+    `MemorySelection`, float32 [B, P + R]; NaN where there is none."""
+
+
 class MemoryTokens(NamedTuple):
     """Tokens of B objects, spatial memories first, object pointers last."""
 
@@ -23,6 +39,8 @@ class MemoryTokens(NamedTuple):
     pos: Tensor
     """[M, B, K]"""
     num_pointer_tokens: int
+    key_bias: Tensor | None = None
+    """[B, M]: 0, or minus infinity where there is no memory; None where all are there."""
 
 
 def _spatial_tokens(
@@ -54,14 +72,20 @@ def _pointer_tokens(
         distance = torch.tensor([d for d, _ in selection.pointers], dtype=torch.float32, device=device)
         columns.append(pointers_RBC)
         times.append((distance / selection.pointer_span)[:, None].expand(-1, pointers_RBC.shape[1]))
-    pointers_RBC = torch.cat(columns, dim=1)
+    return _cut(torch.cat(columns, dim=1), torch.cat(times, dim=1), tpos_proj, mem_dim)
+
+
+def _cut(
+    pointers_RBC: Tensor, times_RB: Tensor, tpos_proj: nn.Module | None, mem_dim: int
+) -> tuple[Tensor, Tensor]:
+    """Pointers as tokens of K channels [R * C / K, B, K], and the encoding of their times."""
     pieces = pointers_RBC.shape[-1] // mem_dim
     tokens = pointers_RBC.unflatten(-1, (pieces, mem_dim)).transpose(1, 2).flatten(0, 1)
     if tpos_proj is None:
         return tokens, torch.zeros_like(tokens)
     width = pointers_RBC.shape[-1] if isinstance(tpos_proj, nn.Linear) else mem_dim
-    pos_RBK = tpos_proj(get_1d_sine_pe(torch.cat(times, dim=1), dim=width))
-    return tokens, pos_RBK.repeat_interleave(pieces, dim=0)
+    pos_RBK = tpos_proj(get_1d_sine_pe(times_RB, dim=width))
+    return tokens, pos_RBK[:, None].expand(-1, pieces, -1, -1).flatten(0, 1)
 
 
 def memory_tokens(
@@ -90,3 +114,41 @@ def memory_tokens(
         pos.append(token_pos)
         num_pointer_tokens = tokens.shape[0]
     return MemoryTokens(torch.cat(memory), torch.cat(pos), num_pointer_tokens)
+
+
+def fixed_tokens(
+    memories: FixedMemories,
+    tpos_table: Tensor,
+    grid_encoding: nn.Module,
+    pointer_tpos_proj: nn.Module | None,
+    mem_dim: int,
+) -> MemoryTokens:
+    """`memory_tokens` of memories some of which are not there; other arguments as there."""
+    spatial_BPNK = memories.spatial.to(tpos_table.dtype)
+    places, cells = spatial_BPNK.shape[1:3]
+    side = math.isqrt(cells)
+    there = ~memories.times.isnan()
+    times = memories.times.nan_to_num(0.0)
+    # the table runs from the frame before (0) to conditioning frames (last)
+    tpos_BPK = tpos_table[len(tpos_table) - 1 - times[:, :places].long(), 0]
+    grid_NK = (
+        grid_encoding(spatial_BPNK.new_zeros(1, mem_dim, side, side))[0].flatten(1).t().to(tpos_BPK.dtype)
+    )
+    pos_BPNK = grid_NK + tpos_BPK[:, :, None]
+    tokens, token_pos = _cut(
+        memories.pointers.transpose(0, 1), times[:, places:].t(), pointer_tpos_proj, mem_dim
+    )
+    pieces = memories.pointers.shape[-1] // mem_dim
+    seen = torch.cat(
+        (
+            there[:, :places, None].expand(-1, -1, cells).flatten(1),
+            there[:, places:, None].expand(-1, -1, pieces).flatten(1),
+        ),
+        dim=1,
+    )
+    return MemoryTokens(
+        torch.cat((spatial_BPNK.flatten(1, 2).transpose(0, 1), tokens)),
+        torch.cat((pos_BPNK.flatten(1, 2).transpose(0, 1), token_pos)),
+        len(tokens),
+        torch.where(seen, 0.0, float("-inf")),
+    )

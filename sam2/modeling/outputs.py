@@ -5,7 +5,7 @@ Shapes: B objects, C channels of the model, H x W the image embedding (stride 16
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -70,6 +70,11 @@ class FrameOutput:
     def high_res_masks(self, image_size: int) -> Tensor:
         """Logits of the best mask at the model's input size [B, 1, S, S]."""
         return self.exact_masks if self.exact_masks is not None else enlarge(self.low_res_masks, image_size)
+
+    def in_float32(self) -> FrameOutput:
+        """The same in float32, whatever the model ran in."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return FrameOutput(*(None if value is None else value.float() for value in values))
 
 
 def take_rows(out: FrameOutput, rows: Tensor) -> FrameOutput:

@@ -128,8 +128,8 @@ class PositionEmbeddingRandom(nn.Module):
 
     def forward_with_coords(self, coords_input: Tensor, image_size: tuple[int, int]) -> Tensor:
         """Encoding of points `[..., 2]` (x, y) in pixels of a picture `image_size` (height, width)."""
-        size = coords_input.new_tensor([image_size[1], image_size[0]], dtype=torch.float32)
-        return self._encode(coords_input.float() / size)
+        x, y = coords_input.float().unbind(-1)
+        return self._encode(torch.stack((x / image_size[1], y / image_size[0]), dim=-1))
 
 
 def axial_rotation(dim: int, width: int, height: int, theta: float, device: torch.device) -> Tensor:

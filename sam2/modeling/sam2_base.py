@@ -21,7 +21,7 @@ from sam2.memory.entry import MemoryEntry, MemorySelection
 from sam2.memory.policies import FifoPolicy
 from sam2.modeling.backbones.image_encoder import ImageEncoder
 from sam2.modeling.layers import MLP
-from sam2.modeling.memory_tokens import memory_tokens
+from sam2.modeling.memory_tokens import FixedMemories, fixed_tokens, memory_tokens
 from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput, enlarge
 from sam2.modeling.sam.mask_decoder import MaskDecoder
 from sam2.modeling.sam.prompt_encoder import PromptEncoder
@@ -67,6 +67,7 @@ class SAM2Base(nn.Module):
         compile_image_encoder: published name; read by the builders.
         memory_pooling: read spatial memories, but for the first and the latest, in means of 2 x 2 cells: less
             work, and other masks (`bench/results/cpu.md`). May be switched between frames.
+        zoom: read by predictors: whether they look again at crops around objects (`sam2.zoom`).
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class SAM2Base(nn.Module):
         sam_mlp_dim: int = 2048,
         compile_image_encoder: bool = False,
         memory_pooling: bool = False,
+        zoom: bool = False,
     ) -> None:
         super().__init__()
         if image_size <= 0 or image_size % backbone_stride:
@@ -166,6 +168,7 @@ class SAM2Base(nn.Module):
         self.sam_mask_decoder_extra_args = dict(sam_mask_decoder_extra_args or {})
         self.compile_image_encoder = compile_image_encoder
         self.memory_pooling = memory_pooling
+        self.zoom = zoom
 
         width = self.hidden_dim
         self.maskmem_tpos_enc = _embedding(num_maskmem, 1, 1, self.mem_dim)
@@ -254,12 +257,15 @@ class SAM2Base(nn.Module):
         maps = [m.contiguous() for m in out["backbone_fpn"][-levels:]]
         return FrameFeatures(maps, out["vision_pos_enc"][-levels:])
 
-    def condition(self, features: FrameFeatures, selections: Sequence[MemorySelection] | None) -> Tensor:
+    def condition(
+        self, features: FrameFeatures, selections: Sequence[MemorySelection] | FixedMemories | None
+    ) -> Tensor:
         """The frame's embedding in the light of each object's memories.
 
         Args:
             features: of one frame (batch 1), or one for each remembered object.
-            selections: what each object reads, of equal shape; None or empty ones for no memory.
+            selections: what each object reads, of equal shape, or in a fixed one; None or empty ones for no
+                memory.
 
         Returns:
             [B, C, H, W], with B = 1 where no memory distinguishes the objects of one frame.
@@ -267,15 +273,18 @@ class SAM2Base(nn.Module):
         embedding = features.embedding
         if self.num_maskmem == 0:
             return embedding
-        if not selections or selections[0].is_empty:
-            return embedding + self.no_mem_embed.reshape(1, -1, 1, 1)
-        tokens = memory_tokens(
-            selections,
+        encodings: tuple[Any, ...] = (
             self.maskmem_tpos_enc.flatten(1, 2),
-            self.memory_encoder.position_encoding,  # type: ignore[arg-type]
+            self.memory_encoder.position_encoding,
             self.obj_ptr_tpos_proj if self.add_tpos_enc_to_obj_ptrs else None,
             self.mem_dim,
         )
+        if isinstance(selections, FixedMemories):
+            tokens = fixed_tokens(selections, *encodings)
+        elif not selections or selections[0].is_empty:
+            return embedding + self.no_mem_embed.reshape(1, -1, 1, 1)
+        else:
+            tokens = memory_tokens(selections, *encodings)
         conditioned_TBC = self.memory_attention(
             curr=embedding.flatten(2).permute(2, 0, 1),
             curr_pos=features.encodings[-1].flatten(2).permute(2, 0, 1),
@@ -283,6 +292,7 @@ class SAM2Base(nn.Module):
             memory_pos=tokens.pos,
             num_obj_ptr_tokens=tokens.num_pointer_tokens,
             memory_pooling=self.memory_pooling,
+            key_bias=tokens.key_bias,
         )
         return conditioned_TBC.permute(1, 2, 0).unflatten(-1, embedding.shape[-2:])
 
@@ -299,13 +309,16 @@ class SAM2Base(nn.Module):
         Args:
             embedding: [B, C, H, W], or [1, C, H, W] for B prompts on one frame.
             high_res_features: of strides 4 and 8, batch B or 1.
-            point_inputs: `point_coords` [B, N, 2] in pixels of the model's input and
-                `point_labels` [B, N]; None for tracking without a prompt.
+            point_inputs: `point_coords` [B, N, 2] in pixels of the model's input and `point_labels` [B, N];
+                `point_mask` bool [B, N] where some only fill the shape; None for tracking without a prompt.
             mask_inputs: mask logits [B, 1, h, w], resized to S / 4 where they are not.
             multimask_output: three masks, the best of which is chosen.
         """
+        prompt_mask = None
         if point_inputs is not None:
             coords, labels = point_inputs["point_coords"], point_inputs["point_labels"]
+            if (point_mask := point_inputs.get("point_mask")) is not None:
+                prompt_mask = F.pad(point_mask, (0, 1), value=True)  # the prompt encoder's padding is there
         else:
             batch = embedding.shape[0] if mask_inputs is None else mask_inputs.shape[0]
             coords = embedding.new_zeros(batch, 1, 2)
@@ -325,6 +338,7 @@ class SAM2Base(nn.Module):
             multimask_output=multimask_output,
             repeat_image=embedding.shape[0] != coords.shape[0],
             high_res_features=high_res_features,
+            prompt_mask=prompt_mask,
         )
         raw = masks = masks.float()
         present = object_score_logits > 0
@@ -450,7 +464,7 @@ class SAM2Base(nn.Module):
             [B, K, H, W].
         """
         if self.binarize_mask_from_pts_for_mem_enc and is_mask_from_pts and not self.training:
-            weights = (masks > 0).to(embedding.dtype)
+            weights = (masks > 0).to(masks.dtype)
         else:
             weights = masks.sigmoid()
         weights = weights * self.sigmoid_scale_for_mem_enc + self.sigmoid_bias_for_mem_enc

@@ -26,14 +26,14 @@ pixels then give the bits of the plain layers, and large ones have the gain."""
 def fusable(x: Tensor) -> bool:
     """Whether oneDNN's fused kernels may serve `x`: float32 on an x86 CPU, no gradients, nobody tracing."""
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()  # first: a compiler cannot look into what follows
+        and x.device.type == "cpu"
         and x.dtype == torch.float32
         and not torch.is_grad_enabled()
         and bool(torch.backends.mkldnn.enabled)
         and torch.backends.mkldnn.is_available()
         and torch.backends.cpu.get_cpu_capability() in _VECTOR_UNITS
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()
         and type(x) is Tensor
     )

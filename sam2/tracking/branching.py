@@ -97,8 +97,8 @@ def _offers(
     """The candidates that each selection of memories leads to."""
     features = engine.features(session, frame_idx)
     found: dict[int, Offer] = {}
-    for batch in _batches([s.shape for s in selections], engine.max_batch):
-        out = engine.model.step(features, [selections[i] for i in batch])
+    for batch in _batches([engine.steps.batch_key(s) for s in selections], engine.max_batch):
+        out = engine.steps.track(features, [selections[i] for i in batch])
         ious, presences = out.ious.tolist(), out.object_score_logits[:, 0].tolist()
         found.update({i: Offer(out, row, ious[row], presences[row]) for row, i in enumerate(batch)})
     return [found[i] for i in range(len(selections))]
@@ -112,14 +112,14 @@ def _steps(
     chosen: Sequence[tuple[Offer, int]],
 ) -> list[Step]:
     """Mask and memory of each chosen candidate of an offer."""
-    model, device = engine.model, session.storage_device
+    device = session.storage_device
     embedding = engine.features(session, frame_idx).embedding
     made: dict[int, Step] = {}
     for batch in _batches([id(offer.out) for offer, _ in chosen], engine.max_batch):
         offered = chosen[batch[0]][0].out
         rows = torch.tensor([chosen[i][0].row for i in batch], device=offered.ious.device)
         candidates = torch.tensor([chosen[i][1] for i in batch], device=offered.ious.device)
-        out = model.choose(take_rows(offered, rows), candidates)
+        out = engine.steps.choose(take_rows(offered, rows), candidates)
         memory = engine.encode_tracked(session, embedding, out)
         for row, i in enumerate(batch):
             mask = engine.shown(out, row, device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -13,12 +13,13 @@ from sam2.memory.entry import MemoryEntry, MemorySelection
 from sam2.memory.judges import Judge, decide
 from sam2.memory.policies import FifoPolicy
 from sam2.memory.tree import TreePolicy
-from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput, enlarge
+from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.tracking.branching import track_pathways
 from sam2.tracking.prompting import ObjectPrompt, checked_mask, checked_points
 from sam2.tracking.results import FrameResult, keep_strongest
 from sam2.tracking.session import VideoSession
+from sam2.tracking.steps import Steps
 from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
 from sam2.tracking.undo import Before
 from sam2.utils.misc import concat_points, fill_holes_in_mask_scores
@@ -33,8 +34,8 @@ MEMORY_DTYPE = torch.bfloat16
 class TrackingEngine:
     """Runs the model on the objects of one session.
 
-    Objects whose memories have equal shape run as one batch; each reads only its own. All work is done in
-    inference mode.
+    Objects that `steps` may run together run as one batch; each reads only its own memories. All work is done
+    in inference mode.
 
     Args:
         model: the weights, in evaluation mode.
@@ -42,6 +43,8 @@ class TrackingEngine:
         non_overlap_masks: a pixel belongs to one object at most in results.
         clear_non_cond_mem_around_input: forget tracked memories near a newly prompted frame.
         max_batch: most objects in one batch.
+        steps: how the model runs: in which precision, with shapes that vary or that are fixed; None for
+            `Steps(model)`.
     """
 
     def __init__(
@@ -51,8 +54,10 @@ class TrackingEngine:
         non_overlap_masks: bool = False,
         clear_non_cond_mem_around_input: bool = False,
         max_batch: int = 16,
+        steps: Steps | None = None,
     ) -> None:
         self.model = model
+        self.steps = steps or Steps(model)
         self.fill_hole_area = fill_hole_area
         self.non_overlap_masks = non_overlap_masks
         self.clear_non_cond_mem_around_input = clear_non_cond_mem_around_input
@@ -67,7 +72,7 @@ class TrackingEngine:
 
         def encode() -> FrameFeatures:
             image = session.images[frame_idx].to(session.device, torch.float32)
-            return self.model.encode_image(image[None])
+            return self.steps.encode_image(image)
 
         return session.features.get(frame_idx, encode)
 
@@ -142,16 +147,15 @@ class TrackingEngine:
         prev_logits = None
         if points is not None and (before := track.latest(frame_idx)) is not None:
             prev_logits = before.logits.to(session.device).clamp(-PREVIOUS_LOGIT_BOUND, PREVIOUS_LOGIT_BOUND)
-        selection: list[MemorySelection] | None = None
+        selection = None
         if not is_init:
-            selection = [self.policy(session).select(track.bank, frame_idx, reverse, session.length)]
-        out = self.model.step(
+            selection = self.policy(session).select(track.bank, frame_idx, reverse, session.length)
+        out = self.steps.prompt(
             self.features(session, frame_idx),
             selection,
             points,
             track.masks_given.get(frame_idx),
             prev_logits,
-            is_init,
         )
         track.pending[frame_idx] = PendingMask(
             self.shown(out, 0, session.storage_device),
@@ -179,9 +183,9 @@ class TrackingEngine:
     ) -> None:
         features = None
         if self.model.num_maskmem > 0:
-            features = self.model.encode_memory(
+            features = self.steps.encode_memory(
                 self.features(session, frame_idx).embedding,
-                enlarge(waiting.mask.logits.to(session.device), self.model.image_size),
+                waiting.mask.logits.to(session.device),
                 waiting.mask.object_score_logits.to(session.device),
                 is_mask_from_pts=True,
             ).to(session.storage_device, MEMORY_DTYPE)
@@ -235,10 +239,10 @@ class TrackingEngine:
         frame_idx: int,
         reverse: bool,
     ) -> None:
-        groups: dict[tuple[int, int], list[tuple[ObjectTrack, MemorySelection]]] = defaultdict(list)
+        groups: dict[Hashable, list[tuple[ObjectTrack, MemorySelection]]] = defaultdict(list)
         for track in tracks:
             selection = policy.select(track.bank, frame_idx, reverse, session.length)
-            groups[selection.shape].append((track, selection))
+            groups[self.steps.batch_key(selection)].append((track, selection))
         for group in groups.values():
             for start in range(0, len(group), self.max_batch):
                 batch = group[start : start + self.max_batch]
@@ -270,12 +274,12 @@ class TrackingEngine:
         judges: Sequence[Judge | None],
     ) -> None:
         features = self.features(session, frame_idx)
-        out = self.model.step(features, selections)
+        out = self.steps.track(features, selections)
         offered = zip(judges, out.low_res_multimasks, out.ious, out.object_score_logits, strict=True)
         verdicts = [decide(judge, frame_idx, *offer) for judge, *offer in offered]
         if any(judges):
             choice = [verdict.choice for verdict in verdicts]
-            out = self.model.choose(out, torch.tensor(choice, device=out.ious.device))
+            out = self.steps.choose(out, torch.tensor(choice, device=out.ious.device))
         memory = self.encode_tracked(session, features.embedding, out)
         for i, track in enumerate(tracks):
             mask = self.shown(out, i, session.storage_device)
@@ -296,9 +300,9 @@ class TrackingEngine:
         """The spatial memories of a tracked frame's objects; None where the model has no memory."""
         if self.model.num_maskmem == 0:
             return None
-        return self.model.encode_memory(
+        return self.steps.encode_memory(
             embedding,
-            out.high_res_masks(self.model.image_size),
+            out.low_res_masks,
             out.object_score_logits,
             is_mask_from_pts=False,
         ).to(session.storage_device, MEMORY_DTYPE)

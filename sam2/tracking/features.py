@@ -55,6 +55,7 @@ class FeatureCache:
         self._far: OrderedDict[int, tuple[int, int]] = OrderedDict()  # frame: address, bytes
         self._far_nbytes = 0
         self._encodings: list[Tensor] = []
+        self._dtypes: list[torch.dtype] = []
         self._archive = self._new_archive()
 
     def _new_archive(self) -> Archive:
@@ -86,6 +87,7 @@ class FeatureCache:
         else:
             self.hits += 1
         self._encodings = features.encodings
+        self._dtypes = [level.dtype for level in features.maps]
         self._near[frame_idx] = features
         while len(self._near) > self.budget.device_frames:
             self._put_away(*self._near.popitem(last=False))
@@ -103,9 +105,9 @@ class FeatureCache:
         finally:
             self._archive.drop(address)
         device = self._encodings[-1].device
-        maps = [t.to(device).float() for t in tensors if t is not None]
+        levels = zip((t for t in tensors if t is not None), self._dtypes, strict=True)
         # the layout that `SAM2Base.encode_image` gives
-        maps = [m.contiguous() for m in maps]
+        maps = [t.to(device, dtype).contiguous() for t, dtype in levels]
         return FrameFeatures(maps, self._encodings)
 
     def _put_away(self, frame_idx: int, features: FrameFeatures) -> None:

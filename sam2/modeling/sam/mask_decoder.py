@@ -6,6 +6,7 @@ Shapes: B prompts, C channels, H x W the image embedding (stride 16), M masks a 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam2.modeling.layers import MLP, LayerNorm2d
@@ -103,6 +104,7 @@ class MaskDecoder(nn.Module):
         repeat_image: bool,
         high_res_features: list[Tensor] | None = None,
         picture: cpu_decoder.Picture | None = None,
+        prompt_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Decodes B prompts.
 
@@ -116,6 +118,8 @@ class MaskDecoder(nn.Module):
             high_res_features: features of stride 4 [1 or B, C / 8, 4 H, 4 W] and
                 stride 8 [1 or B, C / 4, 2 H, 2 W].
             picture: what `prepare` made of the same picture, to save making it again.
+            prompt_mask: which of the sparse embeddings are there, bool [B, N]; None for all. Others change
+                nothing: they fill prompts up to one shape.
 
         Returns:
             Mask logits [B, M, 4 H, 4 W], predicted IoU [B, M], mask tokens [B, M or 1, C],
@@ -129,6 +133,7 @@ class MaskDecoder(nn.Module):
             repeat_image,
             high_res_features,
             picture,
+            prompt_mask,
         )
         if multimask_output:
             masks, iou_pred = masks[:, 1:], iou_pred[:, 1:]
@@ -167,6 +172,7 @@ class MaskDecoder(nn.Module):
         repeat_image: bool,
         high_res_features: list[Tensor] | None = None,
         picture: cpu_decoder.Picture | None = None,
+        prompt_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """All masks (the single one first) with IoU, mask tokens and presence; shapes as in `forward`."""
         batch = sparse_prompt_embeddings.shape[0]
@@ -187,7 +193,7 @@ class MaskDecoder(nn.Module):
             )
         high_res = high_res_features if self.use_high_res_features else None
         first = 1 if self.pred_obj_scores else 0
-        if cpu_decoder.suits(self, image_embeddings, tokens.shape[1]):
+        if prompt_mask is None and cpu_decoder.suits(self, image_embeddings, tokens.shape[1]):
             if picture is None:
                 shared = repeat_image and dense_prompt_embeddings.stride(0) == 0
                 dense = dense_prompt_embeddings[:1] if shared else dense_prompt_embeddings
@@ -197,7 +203,11 @@ class MaskDecoder(nn.Module):
         else:
             src = image_embeddings + dense_prompt_embeddings
             height, width = src.shape[-2:]
-            hidden, src = self.transformer(src, image_pe.expand(src.shape[0], -1, -1, -1), tokens)
+            bias = None
+            if prompt_mask is not None:
+                prompt_bias = torch.where(prompt_mask, 0.0, float("-inf")).to(tokens.dtype)
+                bias = F.pad(prompt_bias, (tokens.shape[1] - prompt_mask.shape[1], 0))
+            hidden, src = self.transformer(src, image_pe.expand(src.shape[0], -1, -1, -1), tokens, bias)
             mask_tokens = hidden[:, first + 1 : first + 1 + self.num_mask_tokens]
             upscaled = self._upscale(src.transpose(1, 2).unflatten(-1, (height, width)), high_res)
             hyper = torch.stack(

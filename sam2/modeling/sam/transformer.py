@@ -67,22 +67,29 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def _attend(self, q_BGND: Tensor, k_BGMD: Tensor, v_BGMD: Tensor, bias_M: Tensor | None = None) -> Tensor:
+    def _attend(
+        self, q_BGND: Tensor, k_BGMD: Tensor, v_BGMD: Tensor, bias_BM: Tensor | None = None
+    ) -> Tensor:
         dropout = self.dropout_p if self.training else 0.0
-        if bias_M is None:
+        if bias_BM is None:
             out = attention(q_BGND, k_BGMD, v_BGMD, dropout)
         else:
-            bias = bias_M.expand(q_BGND.shape[-2], -1)
+            bias = bias_BM[:, None, None].to(q_BGND.dtype)
+            bias = bias.expand(len(q_BGND), q_BGND.shape[1], q_BGND.shape[-2], -1)
             out = F.scaled_dot_product_attention(q_BGND, k_BGMD, v_BGMD, attn_mask=bias, dropout_p=dropout)
         return linear_of_picture(self.out_proj, out.transpose(1, 2).flatten(-2), out.shape[-2])
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [B, N, C], k and v [B, M, kv_in_dim] -> [B, N, C]."""
-        return self.attend(self.q_proj(q), self.k_proj(k), self.v_proj(v))
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> Tensor:
+        """q [B, N, C], k and v [B, M, kv_in_dim] -> [B, N, C].
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        Args:
+            key_bias: added to the scores of each key [B, M]: minus infinity where there is none.
+        """
+        return self.attend(self.q_proj(q), self.k_proj(k), self.v_proj(v), key_bias)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, key_bias: Tensor | None = None) -> Tensor:
         """`forward` of projected q [B, N, G * D], k and v [B, M, G * D]."""
-        return self._attend(self._split(q), self._split(k), self._split(v))
+        return self._attend(self._split(q), self._split(k), self._split(v), key_bias)
 
 
 class RoPEAttention(Attention):
@@ -127,35 +134,62 @@ class RoPEAttention(Attention):
             )
         return rotate(k_BGMD.unflatten(-2, (-1, grid)), rotation).flatten(-3, -2)
 
-    def forward(
-        self, q: Tensor, k: Tensor, v: Tensor, num_k_exclude_rope: int = 0, pool_keys: bool = False
+    def key_rotation(self, placed: int, keys: int, rotation: Tensor) -> Tensor:
+        """One table for `keys` keys, of which the first `placed` are grids and the others stay as they are:
+        [keys, D / 2, 2]."""
+
+        def make() -> Tensor:
+            still = torch.zeros(keys - placed, *rotation.shape[1:], device=rotation.device)
+            still[..., 0] = 1.0
+            return torch.cat((rotation.repeat(placed // len(rotation), 1, 1), still))
+
+        return self._cache.get((placed, keys, rotation.device), make)
+
+    def forward(  # type: ignore[override]
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        num_k_exclude_rope: int = 0,
+        pool_keys: bool = False,
+        key_bias: Tensor | None = None,
     ) -> Tensor:
         """As `Attention`; the last `num_k_exclude_rope` keys (object pointers) are not rotated.
 
         With `pool_keys`, four neighbouring keys of a grid act as one: their mean, with four times the weight,
         reads the mean of their values. That is exact where the four are equal. The first grid (what was
         prompted) and the last (the frame before) stay whole.
+
+        Args:
+            key_bias: added to the scores of each key [B, M], alike in all cells of a grid; with it, shapes
+                are taken to be few and fixed.
         """
         tokens = q.shape[-2]
         q = self._split(linear_of_picture(self.q_proj, q, tokens))
         k = self._split(linear_of_picture(self.k_proj, k, tokens))
         rotation = self.rotation(q.shape[-2], q.device)
         placed = k.shape[-2] - num_k_exclude_rope
-        k_placed = self._rotate_keys(k[..., :placed, :], rotation) if placed else k[..., :0, :]
-        k = torch.cat((k_placed, k[..., placed:, :]), dim=-2) if num_k_exclude_rope else k_placed
+        if key_bias is not None:
+            k = rotate(k, self.key_rotation(placed, k.shape[-2], rotation))
+        else:
+            k_placed = self._rotate_keys(k[..., :placed, :], rotation) if placed else k[..., :0, :]
+            k = torch.cat((k_placed, k[..., placed:, :]), dim=-2) if num_k_exclude_rope else k_placed
         q = rotate(q, rotation)
-        bias_M = None
+        bias_BM = key_bias
         if pool_keys:
             side = math.isqrt(rotation.shape[0])
             whole = k.shape[-2]
             k = pool_grids(k, placed, side)
             v = pool_grids(v, placed, side)
-            bias_M = k.new_zeros(k.shape[-2])
+            pooled_M = k.new_zeros(k.shape[-2])
             # three of four keys are gone
-            bias_M[side**2 : side**2 + (whole - k.shape[-2]) // 3] = math.log(4)
+            pooled_M[side**2 : side**2 + (whole - k.shape[-2]) // 3] = math.log(4)
+            bias_BM = pooled_M[None]
+            if key_bias is not None:
+                bias_BM = bias_BM + pool_grids(key_bias[..., None], placed, side)[..., 0]
         if self._reads_before_projecting(q):
-            return self._read_then_project(q, k, v, bias_M)
-        return self._attend(q, k, self._split(linear_of_picture(self.v_proj, v, tokens)), bias_M)
+            return self._read_then_project(q, k, v, bias_BM)
+        return self._attend(q, k, self._split(linear_of_picture(self.v_proj, v, tokens)), bias_BM)
 
     def _reads_before_projecting(self, q_BGND: Tensor) -> bool:
         """Whether values narrower than a head are projected after they were read."""
@@ -165,16 +199,17 @@ class RoPEAttention(Attention):
         )
 
     def _read_then_project(
-        self, q_BGND: Tensor, k_BGMD: Tensor, v_BMK: Tensor, bias_M: Tensor | None
+        self, q_BGND: Tensor, k_BGMD: Tensor, v_BMK: Tensor, bias_BM: Tensor | None
     ) -> Tensor:
         """As `_attend` of the projected values, because softmax's rows sum to one: P (m W + b) = (P m) W + b.
 
         As memories are narrower than values, that saves three eighths of the work at K = 64 and D = 256.
         """
+        biases = [None] * len(v_BMK) if bias_BM is None else bias_BM.expand(len(v_BMK), -1).unbind()
         seen = torch.stack(
             [
                 torch.stack([read(q_ND, k_MD, v_MK, bias_M) for q_ND, k_MD in zip(q_GND, k_GMD)])
-                for q_GND, k_GMD, v_MK in zip(q_BGND, k_BGMD, v_BMK)
+                for q_GND, k_GMD, v_MK, bias_M in zip(q_BGND, k_BGMD, v_BMK, biases)
             ]
         )
         weight_GKD = self.v_proj.weight.unflatten(0, (self.num_heads, -1)).transpose(1, 2)
@@ -206,20 +241,30 @@ class TwoWayAttentionBlock(nn.Module):
         self.skip_first_layer_pe = skip_first_layer_pe
 
     def forward(
-        self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        query_pe: Tensor,
+        key_pe: Tensor,
+        token_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Tokens `queries` [B, N, C] and picture `keys` [B, M, C] with their encodings, both updated."""
+        """Tokens `queries` [B, N, C] and picture `keys` [B, M, C] with their encodings, both updated.
+
+        Args:
+            token_bias: added wherever tokens are read [B, N]: minus infinity hides one.
+        """
         if self.skip_first_layer_pe:
-            queries = self.self_attn(queries, queries, queries)
+            queries = self.self_attn(queries, queries, queries, token_bias)
         else:
             placed = queries + query_pe
-            queries = queries + self.self_attn(placed, placed, queries)
+            queries = queries + self.self_attn(placed, placed, queries, token_bias)
         queries = self.norm1(queries)
 
         keys_placed = keys + key_pe
         queries = self.norm2(queries + self.cross_attn_token_to_image(queries + query_pe, keys_placed, keys))
         queries = self.norm3(queries + self.mlp(queries))
-        keys = self.norm4(keys + self.cross_attn_image_to_token(keys_placed, queries + query_pe, queries))
+        read = self.cross_attn_image_to_token(keys_placed, queries + query_pe, queries, token_bias)
+        keys = self.norm4(keys + read)
         return queries, keys
 
 
@@ -255,9 +300,16 @@ class TwoWayTransformer(nn.Module):
         self.norm_final_attn = nn.LayerNorm(embedding_dim)
 
     def forward(
-        self, image_embedding: Tensor, image_pe: Tensor, point_embedding: Tensor
+        self,
+        image_embedding: Tensor,
+        image_pe: Tensor,
+        point_embedding: Tensor,
+        token_bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """image_embedding and image_pe [B, C, H, W], point_embedding [B, N, C].
+
+        Args:
+            token_bias: added wherever tokens are read [B, N]: minus infinity hides one.
 
         Returns the tokens [B, N, C] and the picture [B, H * W, C].
         """
@@ -265,6 +317,6 @@ class TwoWayTransformer(nn.Module):
         key_pe = image_pe.flatten(2).transpose(1, 2)
         queries = point_embedding
         for layer in self.layers:
-            queries, keys = layer(queries, keys, point_embedding, key_pe)
+            queries, keys = layer(queries, keys, point_embedding, key_pe, token_bias)
         attended = self.final_attn_token_to_image(queries + point_embedding, keys + key_pe, keys)
         return self.norm_final_attn(queries + attended), keys
