@@ -7,7 +7,6 @@ a replay meet the same numbers. Only frames and their features are kept in betwe
 from __future__ import annotations
 
 import math
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 from sam2.masks import rle
 from sam2.memory import MemoryEntry
+from sam2.memory.named import make_policy
 from sam2.memory.records import pack, unpack
+from sam2.memory.tree import PathwayTree, Step
 from sam2.modeling.outputs import enlarge
 from sam2.preprocess import LazyFrames
 from sam2.studio.document import Document, Prompt, Result, Track
@@ -30,25 +30,15 @@ from sam2.tracking import FeatureBudget, FeatureCache, ObjectMask, ObjectTrack, 
 from sam2.tracking.passes import Direction, look_next, mask_iou, planned, track_run
 from sam2.tracking.prompting import checked_mask, checked_points
 from sam2.tracking.track import PendingMask
-from sam2.utils.amg import build_point_grid
 from sam2.video import VideoReader
 
 FEATURES = FeatureBudget(device_frames=4, host_bytes=32 * 2**20)
 PAINTED_LOGIT = 10.0
 """Logit of a painted mask that points then correct."""
-GRID, COARSE = 16, 8
-"""Points a side that automatic masks are asked at, and every how many of them a first look takes."""
-SLICE = 0.2
-"""Seconds that a slice of automatic masks should take: somebody may wait for a click meanwhile."""
-MOST_POINTS, MOST_PIXELS = 32, 2**25
-"""Points that one slice asks at most, and pixels of the picture times points: masks come in its size."""
-GOOD, STABLE = 0.5, 0.7
-"""Predicted IoU and stability of an automatic mask. Low, since a person chooses: next to none of the default
-model's masks reach the usual 0.8 and 0.95."""
-SAME = 0.8
-"""Automatic masks of at least this IoU are one."""
 MEMORIES = 64
 """Memories of prompted frames kept at hand."""
+FAR = 120
+"""Frames around the start of a pass whose memories are loaded for policies that look back without limit."""
 
 
 @dataclass(frozen=True)
@@ -67,25 +57,39 @@ class Answer:
     offers: list[Offer]
 
 
+@dataclass(frozen=True)
+class Recalled:
+    """What was recorded of one object on one frame."""
+
+    mask: ObjectMask
+    pointer: Tensor
+    memory: Tensor | None
+    """Spatial memory, of tracked frames."""
+    judgement: dict[str, bool]
+    """What a policy thought of the frame: fields of `MemoryEntry`."""
+
+
 class Bench:
     """A medium under a model: frames as model inputs, and their features.
 
     Args:
         reader: of the medium; closed with the bench.
         log: where results are recorded.
+        policy: which memories a frame reads, by name (`sam2.memory.named`).
     """
 
-    def __init__(self, model: Model, reader: VideoReader, log: EventLog) -> None:
+    def __init__(self, model: Model, reader: VideoReader, log: EventLog, policy: str = "fifo") -> None:
         self.model = model
         self.engine = model.predictor.engine
         self._log = log
         self._size = (reader.height, reader.width)
-        self._step = max(1, max(self._size) // 256)
         sam = model.predictor
         self._frames = LazyFrames(reader, sam.image_size, sam.device, cache_size=2, close_reader=True)
         self._features = FeatureCache(FEATURES)
         self._memories: OrderedDict[tuple[int, int, int], MemoryEntry] = OrderedDict()
-        self._reach = sam.memory_policy.horizon()
+        self._policy = make_policy(policy, sam.memory_policy)
+        looks_far = self._policy.new_follower() is not None
+        self._reach = max(self._policy.horizon(), FAR if looks_far else 0)
 
     def close(self) -> None:
         """Lets frames and features go."""
@@ -104,7 +108,9 @@ class Bench:
 
     def _state(self) -> VideoSession:
         device = self.model.predictor.device
-        return VideoSession(self._frames, *self._size, device, device, features=self._features)
+        return VideoSession(
+            self._frames, *self._size, device, device, features=self._features, policy=self._policy
+        )
 
     # ------------------------------------------------------------------ prompts
 
@@ -124,7 +130,7 @@ class Bench:
         points = painted = logits = selection = None
         prior = track.prior(frame, prompt)
         if prior is not None:
-            logits = self._recall(prior)[0].logits.to(sam.device).clamp(-32.0, 32.0)
+            logits = self._recall(prior).mask.logits.to(sam.device).clamp(-32.0, 32.0)
         if prompt.mask is not None:
             given = torch.from_numpy(rle.decode({"size": [height, width], "counts": prompt.mask}))
             painted = checked_mask(given, height, width, sam.image_size, sam.device)
@@ -188,49 +194,17 @@ class Bench:
             round(apart, 4),
         )
 
-    @torch.inference_mode()
-    def everything(self, picture: np.ndarray) -> Iterator[tuple[int, int, list[Offer]]]:
-        """Masks of everything in a picture, some points of a grid a step: (done, total, new masks)."""
-        generator = SAM2AutomaticMaskGenerator(
-            self.model.predictor,
-            points_per_batch=MOST_POINTS,
-            pred_iou_thresh=GOOD,
-            stability_score_thresh=STABLE,
-            output_mode="coco_rle",
-        )
-        ask = generator.begin(picture)
-        grid = build_point_grid(GRID)
-        # a coarse look at all of the picture first, then the points between
-        points = np.concatenate([grid[first::COARSE] for first in range(COARSE)])
-        yield 0, len(points), []
-        taken: list[Tensor] = []
-        most = max(1, min(MOST_POINTS, MOST_PIXELS // (picture.shape[0] * picture.shape[1])))
-        done, count = 0, 1
-        while done < len(points):
-            began = time.perf_counter()
-            new = []
-            for one in ask(points[done : done + count]):
-                small = torch.from_numpy(rle.decode(one["segmentation"])[:: self._step, :: self._step].copy())
-                if all(mask_iou(small, other) < SAME for other in taken):
-                    taken.append(small)
-                    new.append(Offer(str(one["segmentation"]["counts"]), round(one["predicted_iou"], 4)))
-            done = min(done + count, len(points))
-            fitting = count * SLICE / (time.perf_counter() - began)
-            count = int(min(max(fitting, 1), 2 * count, most))
-            yield done, len(points), new
-
     # ------------------------------------------------------------------ what was found before
 
-    def _recall(self, result: Result) -> tuple[ObjectMask, Tensor, Tensor | None]:
-        """Mask, object pointer and, of tracked frames, spatial memory."""
-        _, tensors = unpack(self._log.get_record(result.record))
+    def _recall(self, result: Result) -> Recalled:
+        values, tensors = unpack(self._log.get_record(result.record))
         device = self.model.predictor.device
         logits, iou, presence, pointer, *memory = (None if t is None else t.to(device) for t in tensors)
         assert logits is not None
         assert iou is not None
         assert presence is not None
         assert pointer is not None
-        return ObjectMask(logits, iou, presence), pointer, memory[0] if memory else None
+        return Recalled(ObjectMask(logits, iou, presence), pointer, memory[0] if memory else None, values)
 
     def _load(self, state: VideoSession, obj: int, track: Track, around: tuple[int, ...]) -> ObjectTrack:
         """Puts an object into a tracking state: all prompted frames, and tracked ones near some frames."""
@@ -238,20 +212,21 @@ class Bench:
         state.tracks[obj] = live
         for frame, result in track.asked.items():
             known = self._memories.get(result.record)
-            mask, pointer, _ = self._recall(result)
+            found = self._recall(result)
             if known is None:
-                live.pending[frame] = PendingMask(mask, pointer, is_conditioning=True)
+                live.pending[frame] = PendingMask(found.mask, found.pointer, is_conditioning=True)
             else:
                 self._memories.move_to_end(result.record)
                 live.bank.add(known)
-                live.found[frame] = mask
+                live.found[frame] = found.mask
         for frame, result in track.tracked.items():
             near = any(abs(frame - centre) <= self._reach for centre in around)
             if frame in track.asked or not near:
                 continue
-            mask, pointer, memory = self._recall(result)
-            live.bank.add(MemoryEntry(frame, False, memory, pointer, mask.object_score_logits))
-            live.found[frame] = mask
+            found = self._recall(result)
+            presence = found.mask.object_score_logits
+            live.bank.add(MemoryEntry(frame, False, found.memory, found.pointer, presence, **found.judgement))
+            live.found[frame] = found.mask
             live.tracked[frame] = bool(result.reverse)
         return live
 
@@ -276,6 +251,8 @@ class Bench:
     ) -> Iterator[tuple[int, bool, dict[int, Result]]]:
         """Follows all prompted objects: (frame, backwards, results by object), a frame a step.
 
+        A policy that changes its mind gives frames again, before the frame that made it do so.
+
         Args:
             start: the first frame.
             limit: frames after the first, in each direction; None for all.
@@ -287,6 +264,7 @@ class Bench:
             for obj, track in asked.items():
                 self._load(state, obj, track, (start,))
             self._commit(state, asked)
+        news = {obj: _News(state.tracks[obj], track) for obj, track in asked.items()}
         for frames, reverse in planned(len(self._frames), start, limit, direction):
             steps = track_run(self.engine, state, frames, reverse)
             for frame in frames:
@@ -294,23 +272,46 @@ class Bench:
                     return
                 with torch.inference_mode():
                     next(steps)
-                    results = {
-                        obj: self._tracked(state.tracks[obj], track, frame, reverse)
-                        for obj, track in asked.items()
-                        if frame not in track.asked
-                    }
+                    results: dict[int, dict[int, Result]] = {frame: {}}
+                    for obj, track in asked.items():
+                        for at, mask, entry in news[obj].of(frame):
+                            result = self._tracked(track.tracked.get(at), mask, entry, reverse)
+                            results.setdefault(at, {})[obj] = result
                     state.forget_tracked((start, frame), self._reach)
-                yield frame, reverse, results
+                for at in sorted(results, key=lambda at: at == frame):
+                    yield at, reverse, results[at]
 
-    def _tracked(self, live: ObjectTrack, track: Track, frame: int, reverse: bool) -> Result:
-        mask = live.found[frame]
-        entry = live.bank.get(frame)
-        assert entry is not None
-        former, apart = track.tracked.get(frame), 0.0
+    def _tracked(self, former: Result | None, mask: ObjectMask, entry: MemoryEntry, reverse: bool) -> Result:
+        apart = 0.0
         if former is not None:
-            apart = 1 - mask_iou(self._recall(former)[0].logits.to(mask.logits.device), mask.logits)
+            apart = 1 - mask_iou(self._recall(former).mask.logits.to(mask.logits.device), mask.logits)
         tensors = [mask.logits, mask.predicted_iou, mask.object_score_logits, entry.obj_ptr, entry.features]
-        return self._result(mask, pack({}, tensors), reverse, apart)
+        judgement = {"trusted": entry.trusted, "anchor": entry.anchor}
+        return self._result(mask, pack(judgement, tensors), reverse, apart)
+
+
+class _News:
+    """What a frame brought for one object: its mask there, and earlier ones that a tree changed."""
+
+    def __init__(self, live: ObjectTrack, track: Track) -> None:
+        self._live = live
+        self._asked = track.asked
+        self._told: dict[int, Step] = {}
+
+    def of(self, frame: int) -> Iterator[tuple[int, ObjectMask, MemoryEntry]]:
+        """(frame, mask, memory)"""
+        if frame in self._asked:
+            return
+        tree = self._live.follower
+        if isinstance(tree, PathwayTree):
+            told, self._told = self._told, dict(tree.best.steps)
+            for at, step in self._told.items():
+                if step.mask is not None and told.get(at) is not step:
+                    yield at, step.mask, step.entry
+            return
+        entry = self._live.bank.get(frame)
+        assert entry is not None
+        yield frame, self._live.found[frame], entry
 
 
 def doubts(document: Document, log: EventLog) -> list[tuple[int, int, float]]:

@@ -10,6 +10,7 @@ from sam2 import __version__
 from sam2.formats import describe
 from sam2.studio.context import TheClient, TheStudio
 from sam2.studio.media import VIDEO_SUFFIXES
+from sam2.studio.state import POLICIES
 from sam2.video import PICTURE_SUFFIXES
 
 router = APIRouter()
@@ -22,6 +23,7 @@ def info(studio: TheStudio) -> dict[str, Any]:
     return {
         "version": __version__,
         **studio.models.describe(),
+        "policies": list(POLICIES),
         "root": studio.library.root.name or "/",
         "path": studio.settings.start,
         "limits": {

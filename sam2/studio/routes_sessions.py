@@ -43,7 +43,7 @@ def get_session(mine: MySession) -> dict[str, Any]:
 
 @router.patch("/{session_id}")
 async def change_session(mine: MySession, asked: schemas.ChangeSession) -> dict[str, Any]:
-    """Marks a session as done, or goes on with another model."""
+    """Marks a session as done, or goes on with another model or another choice of memories."""
     if asked.model is not None:
         mine.studio.models.check(asked.model)
 
@@ -52,10 +52,12 @@ async def change_session(mine: MySession, asked: schemas.ChangeSession) -> dict[
             mine.session.set_done(asked.done)
         if asked.model is not None:
             mine.session.set_model(asked.model)
+        if asked.policy is not None:
+            mine.session.set_policy(asked.policy)
         return mine.session.to_json()
 
     answer: dict[str, Any] = await mine.ask(change)
-    if asked.model is not None:
+    if asked.model is not None or asked.policy is not None:
         mine.studio.prepare(mine.session, 0)
     return answer
 

@@ -40,6 +40,7 @@ class ChangeSession(Request):
 
     done: bool | None = None
     model: Name | None = None
+    policy: Name | None = None
 
 
 class NewObject(Request):

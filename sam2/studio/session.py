@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from sam2.masks.colors import object_color
-from sam2.studio.document import Document, History, Prompt, Result, Track
+from sam2.studio.document import Document, Prompt, Result, Track
 from sam2.studio.eventlog import EventLog
 from sam2.studio.media import Library, Shown
 from sam2.studio.models import Slot
-from sam2.studio.state import Look, MissingError, State
+from sam2.studio.replay import replay
+from sam2.studio.state import CHANGED, POLICIES, REPLAYED, Look, MissingError, State
 from sam2.studio.suggestions import Suggestions
 
 if TYPE_CHECKING:
@@ -31,11 +32,13 @@ class Pass:
     direction: str
     start: int
     total: int
-    done: int = 0
+    frames: set[int] = field(default_factory=set)
+    """Those that it has reached."""
     stopped: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        return {"direction": self.direction, "start": self.start, "done": self.done, "total": self.total}
+        done = len(self.frames)
+        return {"direction": self.direction, "start": self.start, "done": done, "total": self.total}
 
 
 class Session(State):
@@ -67,8 +70,13 @@ class Session(State):
     def to_json(self) -> dict[str, Any]:
         """The session as the page knows it."""
         job = self.job
-        at_work = {"job": None if job is None else job.to_json(), "ready": self.is_embedded(self._prepared)}
-        return {**super().to_json(), **at_work}
+        return {
+            **super().to_json(),
+            "job": None if job is None else job.to_json(),
+            "ready": self.is_embedded(self._prepared),
+            "restoring": bool(self.to_replay) and self.fault is None,
+            "fault": self.fault,
+        }
 
     def slot(self) -> Slot:
         """The session's model, which begins to load where it has not."""
@@ -201,6 +209,20 @@ class Session(State):
             self._record("model", name=name, sha256=None)
             self.tell()
 
+    def set_policy(self, name: str) -> None:
+        """Goes on with another choice of memories; masks stay as they are.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        if name not in POLICIES:
+            raise ValueError(f"there is no policy {name[:100]!r}; there are {', '.join(POLICIES)}")
+        if name != self.policy:
+            self.stop()
+            self.sleep()
+            self._record("policy", name=name)
+            self.tell()
+
     # ------------------------------------------------------------------ propagation
 
     def stop(self) -> None:
@@ -242,10 +264,11 @@ class Session(State):
                 if job.stopped:
                     return
                 self._record("tracked", results, frame=frame, reverse=reverse)
-                job.done += 1
+                again = frame in job.frames
+                job.frames.add(frame)
                 self.used = time.monotonic()
-                self.hub.tell({"type": "masks", **self.masks_json(frame)})
-                self.hub.tell({"type": "progress", "done": job.done, "total": job.total})
+                self.hub.tell({"type": "masks", "again": again, **self.masks_json(frame)})
+                self.hub.tell({"type": "progress", "done": len(job.frames), "total": job.total})
                 yield
         except (OSError, ValueError) as error:
             self.hub.tell({"type": "error", "detail": str(error)})
@@ -259,8 +282,14 @@ class Session(State):
 
     def replay(self) -> Iterator[None]:
         """Computes lost results again from the events, a prompt or a frame a step."""
+        same = True
         try:
-            yield from self._replay(self.to_replay)
+            for step in replay(self, self.to_replay):
+                same = same and step
+                yield
+            self.to_replay, self.fault = [], None
+            if not same and REPLAYED not in self.notes:
+                self._record("weights", note=REPLAYED, sha256=self.bench().model.digest)
         except (OSError, ValueError) as error:
             self.fault = f"the masks of this session are lost and cannot be computed again: {error}"
             self.sleep()
@@ -268,32 +297,10 @@ class Session(State):
             self.replaying = False
         self.tell()
 
-    def _replay(self, events: list[dict[str, Any]]) -> Iterator[None]:
-        self.log.forget_results()
-        self.history, self._looks = History(), {}
-        steps: Iterator[tuple[int, bool, dict[int, Result]]] = iter(())
-        for event in events:
-            results: dict[int, Result] | None = None
-            if event["type"] == "prompt":
-                track = self.document.tracks[event["object"]]
-                prompt = Prompt.from_json(event["prompt"])
-                results = {event["object"]: self.bench().prompt(track, event["frame"], prompt).result}
-            elif event["type"] == "tracked":
-                frame, reverse, results = next(steps)
-                assert (frame, reverse) == (event["frame"], event["reverse"])
-            elif event["type"] == "model" and event["name"] != self.model:
-                self.sleep()
-            if results is not None:
-                self.log.put_results(event["seq"], results)
-            self._apply(event, results or {})
-            if event["type"] == "pass":
-                steps = self.bench().track(
-                    self.document, event["start"], event["direction"], event["frames"], lambda: False
-                )
-            if results is not None:
-                yield
-        self.to_replay = []
-        self.fault = None
+    @property
+    def has_its_weights(self) -> bool:
+        """Whether the weights at work are those that the masks before were made with."""
+        return self._bench is None or self.digest in (None, self._bench.model.digest)
 
     # ------------------------------------------------------------------ what is held
 
@@ -309,7 +316,10 @@ class Session(State):
 
             model = self.slot().get()
             if self.digest != model.digest and not self.to_replay:
-                self._record("model", name=self.model, sha256=model.digest)
+                if self.digest is None:
+                    self._record("model", name=self.model, sha256=model.digest)
+                else:
+                    self._record("weights", note=CHANGED, sha256=model.digest)
             reader = self._library.open(self.path)
             found = self._library.describe(reader, self.path)
             if found != self.info:
@@ -319,7 +329,7 @@ class Session(State):
                     f"{self.info.height}, now {found.frames} of {found.width} x {found.height}): put the old "
                     "one back, or delete the session and open it anew"
                 )
-            self._bench = Bench(model, reader, self.log)
+            self._bench = Bench(model, reader, self.log, self.policy)
         return self._bench
 
     def sleep(self) -> None:

@@ -12,8 +12,11 @@ from sam2.studio.eventlog import VERSION, EventLog, LogError
 from sam2.studio.hub import Hub
 from sam2.studio.media import MediumInfo
 
-POLICY = "fifo"
-"""Which memories a frame reads; recorded, since another one would give other masks."""
+POLICIES = ("fifo", "stride", "motion", "distractor", "tree")
+"""Which memories a frame reads, by name: those of `sam2.memory.named`, which needs torch. Recorded, since
+another one would give other masks. The first is a new session's."""
+REPLAYED, CHANGED = "replayed-with-other-weights", "goes-on-with-other-weights"
+"""What a person should know of a session's masks."""
 
 
 class MissingError(LookupError):
@@ -54,6 +57,9 @@ class State:
         self.history = History()
         self.done = False
         self.model: str = opened["model"]
+        self.policy: str = opened["policy"]
+        self.notes: tuple[str, ...] = ()
+        """`REPLAYED`, `CHANGED`."""
         self.digest: str | None = None
         """SHA-256 of the weights that the model was last used with."""
         self.to_replay: list[dict[str, Any]] = []
@@ -82,6 +88,8 @@ class State:
             "path": self.path,
             **asdict(self.info),
             "model": self.model,
+            "policy": self.policy,
+            "notes": list(self.notes),
             "objects": [self.object_json(obj) for obj in document.tracks],
             "prompts": [
                 {
@@ -100,9 +108,6 @@ class State:
             "can_undo": self.history.can_undo,
             "can_redo": self.history.can_redo,
             "done": self.done,
-            "job": None,
-            "ready": False,
-            "restoring": bool(self.to_replay),
         }
 
     def object_json(self, obj: int) -> dict[str, Any]:
@@ -150,10 +155,15 @@ class State:
         if any(seq not in results for seq in needed):
             self.to_replay = events
         for event in events:
-            if not self.to_replay or event["type"] in ("open", "model", "done"):
-                self._apply(event, results.get(event["seq"], {}))
+            if not self.to_replay or event["type"] in ("open", "model", "policy", "weights", "done"):
+                self.apply(event, results.get(event["seq"], {}))
         self._seq = events[-1]["seq"]
         self.log.forget_lines()
+
+    def begin_anew(self) -> None:
+        """Forgets all that events made and all results, before the events are replayed."""
+        self.log.forget_results()
+        self.history, self._looks = History(), {}
 
     def _record(self, kind: str, results: dict[int, Result] | None = None, **values: Any) -> None:
         """Writes an event and what was computed for it, and takes both over."""
@@ -161,18 +171,25 @@ class State:
         if results is not None:
             self.log.put_results(event["seq"], results)
         self.log.append(event)
-        self._apply(event, results or {})
+        self.apply(event, results or {})
 
-    def _apply(self, event: dict[str, Any], results: dict[int, Result]) -> None:
+    def apply(self, event: dict[str, Any], results: dict[int, Result]) -> None:
         """What an event does, given what was computed for it. The only way in which a session changes."""
         self._seq = event["seq"]
         getattr(self, f"_on_{event['type']}")(event, results)
 
     def _on_open(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
-        self.model = event["model"]
+        self.model, self.policy, self.notes = event["model"], event["policy"], ()
 
     def _on_model(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
         self.model, self.digest = event["name"], event["sha256"]
+
+    def _on_policy(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
+        self.policy = event["name"]
+
+    def _on_weights(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
+        self.digest = event["sha256"]
+        self.notes = tuple(sorted({*self.notes, event["note"]}))
 
     def _on_done(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
         self.done = event["done"]

@@ -20,7 +20,7 @@ from sam2.studio.models import Loader, Models
 from sam2.studio.scheduler import BusyError, Scheduler, Work
 from sam2.studio.session import MissingError, Session
 from sam2.studio.settings import Settings
-from sam2.studio.state import POLICY
+from sam2.studio.state import POLICIES
 from sam2.studio.store import SessionStore
 
 SWEEP = 5.0
@@ -133,7 +133,7 @@ class Studio:
                 "path": path,
                 "medium": asdict(info),
                 "model": model or self.models.default,
-                "policy": POLICY,
+                "policy": POLICIES[0],
             }
             return self._store.add(secrets.token_urlsafe(16), opened)
 

@@ -42,7 +42,10 @@ class Suggestions:
         return self._auto_steps(session, auto)
 
     def _auto_steps(self, session: Session, auto: Auto) -> Iterator[None]:
-        for done, total, found in session.bench().everything(session.shown.frame(auto.frame)):
+        from sam2.studio.automatic import everything
+
+        predictor = session.bench().model.predictor
+        for done, total, found in everything(predictor, session.shown.frame(auto.frame)):
             if self.auto is not auto:  # asked anew
                 return
             new = [{"mask": session.mask_json(offer.counts), "iou": offer.iou} for offer in found]
