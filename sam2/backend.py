@@ -1,6 +1,6 @@
-"""Other engines for the image encoder, beside PyTorch: OpenVINO, on the CPU.
+"""Other engines for a model's dearest parts: OpenVINO, on the CPU, and ahead-of-time bundles (`sam2.aot`).
 
-The engine runs the encoder alone, the dearest part of a picture or frame; everything else stays with PyTorch.
+OpenVINO runs the image encoder alone, a bundle the mask decoder too; everything else stays with PyTorch.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sam2.aot import PREFIX, use_bundle
 from sam2.modeling.backbones.image_encoder import ImageEncoder
 
 if TYPE_CHECKING:
@@ -82,6 +83,11 @@ class ConvertedEncoder(ImageEncoder):
         raise ValueError("a model whose encoder was converted cannot be saved whole: save its state_dict()")
 
 
+def is_bundle(backend: str | os.PathLike[str]) -> bool:
+    """Whether a backend's name means an ahead-of-time bundle, which may be for any device."""
+    return os.fspath(backend).startswith(PREFIX)
+
+
 def import_openvino() -> Any:
     """The module `openvino`.
 
@@ -128,23 +134,29 @@ def convert_encoder(model: SAM2Base) -> Any:
 
 
 def use_backend(model: SAM2Base, backend: str | os.PathLike[str]) -> None:
-    """Gives a model's image encoder to an engine.
+    """Gives a model's dear parts to an engine.
 
     Args:
-        model: in evaluation mode, on the CPU.
-        backend: "torch" leaves it as it is; "openvino" converts it (some seconds); the path of an encoder
-            that `sam2 export` wrote (`*.xml`) takes that, which may be in int8.
+        model: in evaluation mode; on the CPU for OpenVINO, on the bundle's device for a bundle.
+        backend: "torch" leaves it as it is; "openvino" converts the encoder (some seconds); the path of an
+            encoder that `sam2 export` wrote (`*.xml`) takes that, which may be in int8; "aot:FOLDER" takes
+            encoder and decoder from a bundle of `sam2 export --format aot`.
 
     Raises:
-        ValueError: another name, another device than the CPU, OpenVINO missing, or a file of another model.
+        ValueError: another name, another device than the CPU, OpenVINO missing, a file of another model, or a
+            bundle that was made for something else.
         FileNotFoundError: no such file.
     """
     if backend == "torch":
         return
+    if is_bundle(backend):
+        use_bundle(model, Path(os.fspath(backend).removeprefix(PREFIX)))
+        return
     path = Path(backend)
     if backend != "openvino" and path.suffix != ".xml":
         raise ValueError(
-            f"backend is {os.fspath(backend)!r}: say 'torch', 'openvino', or the .xml file of `sam2 export`"
+            f"backend is {os.fspath(backend)!r}: say 'torch', 'openvino', the .xml file of `sam2 export`, "
+            "or 'aot:FOLDER'"
         )
     openvino = import_openvino()
     if model.device.type != "cpu" or model.training:

@@ -175,8 +175,9 @@ def build_sam2(
         mode: "eval" or "train".
         hydra_overrides_extra: override strings (`sam2.config.load_config`); they win over post-processing's.
         apply_postprocessing: replace an unstable single mask by the best of the three candidates.
-        backend: who runs the image encoder: "torch"; "openvino", on the CPU; or an encoder that `sam2 export`
-            wrote, by the path of its .xml file.
+        backend: who runs the image encoder: "torch"; "openvino", on the CPU; an encoder that `sam2 export`
+            wrote, by the path of its .xml file; or, with the mask decoder, "aot:FOLDER", what
+            `sam2 export --format aot` wrote for this card.
         kwargs: ignored, so that `from_pretrained` can hand on arguments meant for a predictor.
 
     Raises:
@@ -287,7 +288,8 @@ def _build(
 ) -> Any:
     if mode not in ("eval", "train"):
         raise ValueError(f"mode is 'eval' or 'train', not {mode!r}")
-    target_device = _pick_device("cpu" if device is None and backend != "torch" else device)
+    on_any_device = os.fspath(backend) == "torch" or os.fspath(backend).startswith("aot:")
+    target_device = _pick_device("cpu" if device is None and not on_any_device else device)
     if config_file is None:
         config_file, ckpt_path = resolve_model() if ckpt_path is None else (_config_of(ckpt_path), ckpt_path)
     model = instantiate(load_config(config_file, overrides))

@@ -11,7 +11,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from sam2 import __version__
-from sam2.cli import auto, data, evaluate, export, finetune, models, pretrain, segment, studio, track, train
+from sam2.cli import (
+    auto,
+    data,
+    doctor,
+    evaluate,
+    export,
+    finetune,
+    models,
+    pretrain,
+    segment,
+    studio,
+    track,
+    train,
+)
 from sam2.cli.arguments import Parser, join_negative_values
 
 __all__ = ["main"]
@@ -38,7 +51,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sam2 {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True, dest="verb")
-    for verb in (segment, auto, track, studio, models, export, finetune, train, pretrain, evaluate, data):
+    for verb in (
+        segment,
+        auto,
+        track,
+        studio,
+        models,
+        doctor,
+        export,
+        finetune,
+        train,
+        pretrain,
+        evaluate,
+        data,
+    ):
         verb.add_to(verbs)
     return parser
 

@@ -133,8 +133,9 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         default="torch",
-        metavar="torch|openvino|FILE",
-        help="who runs the image encoder: torch, openvino (on the CPU), or the encoder.xml of `sam2 export`",
+        metavar="torch|openvino|FILE|aot:DIR",
+        help="who runs the dearest parts: torch, openvino (on the CPU), the encoder.xml of `sam2 export`, or "
+        "what `sam2 export --format aot` wrote",
     )
 
 

@@ -1,4 +1,4 @@
-"""`sam2 export`: a model as files for OpenVINO or ONNX Runtime."""
+"""`sam2 export`: a model as files for OpenVINO or ONNX Runtime, or compiled ahead of time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ examples:
   sam2 export --precision int8 --out out/int8
   sam2 segment photo.jpg --point 420,310 --backend out/int8/encoder.xml
   sam2 export --format onnx --out out/onnx
+  sam2 export --format aot --precision bfloat16 --out out/bundle
+  sam2 segment photo.jpg --point 420,310 --backend aot:out/bundle
 """
 
 
@@ -20,14 +22,20 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     parser = add_verb(
         verbs,
         "export",
-        "write a model for OpenVINO or ONNX Runtime",
-        "Writes the image encoder and the mask decoder as graphs, and says how far they are from PyTorch.",
+        "write a model for OpenVINO or ONNX Runtime, or compiled ahead of time",
+        "Writes the image encoder and the mask decoder as graphs, and says how far they are from PyTorch.\n"
+        "OpenVINO and ONNX are for the CPU. `--format aot` compiles for the device at hand, which takes\n"
+        "minutes; what it writes loads in seconds, on that card under that PyTorch alone.",
         _EXAMPLE,
     )
     add_model(parser)
-    parser.add_argument("--format", default="openvino", choices=("openvino", "onnx"))
+    parser.add_argument("--format", default="openvino", choices=("openvino", "onnx", "aot"))
+    parser.add_argument("--aot", dest="format", action="store_const", const="aot", help="as --format aot")
     parser.add_argument(
-        "--precision", default="float32", choices=("float32", "bfloat16", "int8"), help="of the encoder"
+        "--precision",
+        default="float32",
+        choices=("float32", "bfloat16", "float16", "int8"),
+        help="of the encoder; with aot, of both parts",
     )
     parser.add_argument(
         "--calibration-pictures",
@@ -45,9 +53,12 @@ def run(args: argparse.Namespace) -> int:
     import json
 
     from sam2.cli.load import choose_model
-    from sam2.export import ExportOptions, export_model
+    from sam2.export import ExportOptions, export_bundle, export_model
 
-    options = ExportOptions(args.format, args.precision, args.calibration_pictures)
-    model = choose_model(args.model, args.device or "cpu").image_model()
-    print(json.dumps(export_model(model, args.out, options), indent=2))
+    if args.format == "aot":
+        report = export_bundle(choose_model(args.model, args.device).image_model(), args.out, args.precision)
+    else:
+        options = ExportOptions(args.format, args.precision, args.calibration_pictures)
+        report = export_model(choose_model(args.model, args.device or "cpu").image_model(), args.out, options)
+    print(json.dumps(report, indent=2))
     return 0

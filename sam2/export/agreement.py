@@ -37,10 +37,13 @@ def mask_agreement(
             continue
         points, labels = sample_one_point_from_error_center(torch.from_numpy(masks)[:, None], None)
         scale = model.image_size / PICTURE
-        prompt = {"point_coords": points.float() * scale, "point_labels": labels}
-        features = model.encode_image(torch.from_numpy(picture))
+        prompt = {
+            "point_coords": (points.float() * scale).to(model.device),
+            "point_labels": labels.to(model.device),
+        }
+        features = model.encode_image(torch.from_numpy(picture).to(model.device))
         exact = model.decode(model.condition(features, None), features.high_res, prompt, None, True)
-        maps = [torch.from_numpy(level) for level in encode([picture])]
+        maps = [torch.from_numpy(level).to(model.device) for level in encode([picture])]
         other = type(features)(maps, features.encodings)
         found = model.decode(model.condition(other, None), other.high_res, prompt, None, True)
         row = torch.arange(len(masks))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 
 from sam2.backend import compiled, convert_encoder, import_openvino, mark_precision
 from sam2.export.agreement import mask_agreement
+from sam2.export.folders import new_folder
 from sam2.export.graphs import DecoderGraph, EncoderGraph, decoder_inputs
 from sam2.export.quantize import quantized
 from sam2.modeling.sam2_base import SAM2Base
@@ -77,14 +76,10 @@ def export_model(
     """
     options = options or ExportOptions()
     out = Path(folder)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{str(out)!r} is there already: name a new folder")
-    if model.training or model.device.type != "cpu":
-        raise ValueError("a model is exported in mode='eval' on device='cpu'")
-    decoder = DecoderGraph(model).eval()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_folder(out) as aside:
+        if model.training or model.device.type != "cpu":
+            raise ValueError("a model is exported in mode='eval' on device='cpu'")
+        decoder = DecoderGraph(model).eval()
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of tracing: sizes that become constants, as they should
             write = _write_openvino if options.format == "openvino" else _write_onnx
@@ -99,13 +94,6 @@ def export_model(
                 **_compared(model, decoder, encode, decode, options),
             }
         (aside / "export.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        aside.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        aside.rename(out)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return report
 
 

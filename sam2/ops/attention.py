@@ -42,8 +42,8 @@ def read(q_ND: Tensor, k_MD: Tensor, v_MK: Tensor, bias_M: Tensor | None = None)
 
 def attention(q_BGND: Tensor, k_BGMD: Tensor, v_BGMD: Tensor, dropout: float = 0.0) -> Tensor:
     """`scaled_dot_product_attention` without a mask: [B, G, N, D]."""
-    fewest = min(q_BGND.shape[-2], k_BGMD.shape[-2])
-    if dropout > 0.0 or fewest < LEAST_KEYS or not fusable(q_BGND):
+    # `fusable` first: a compiler that saw the comparison of sizes would be bound to it
+    if not fusable(q_BGND) or dropout > 0.0 or min(q_BGND.shape[-2], k_BGMD.shape[-2]) < LEAST_KEYS:
         return F.scaled_dot_product_attention(q_BGND, k_BGMD, v_BGMD, dropout_p=dropout)
     out_BNGD = q_BGND.new_empty(q_BGND.transpose(1, 2).shape)
     for b, of_picture in enumerate(zip(q_BGND, k_BGMD, v_BGMD)):

@@ -40,7 +40,8 @@ def _plain_attention(module: nn.Module) -> bool:
 def suits(decoder: MaskDecoder, picture: Tensor, num_tokens: int) -> bool:
     """Whether this order of computation may serve: see `fusable`; no replaced layers; few tokens."""
     transformer = decoder.transformer
-    if num_tokens > MOST_TOKENS or not fusable(picture) or type(transformer) is not TwoWayTransformer:
+    # `fusable` first: a compiler that saw the comparison would be bound to it
+    if not fusable(picture) or num_tokens > MOST_TOKENS or type(transformer) is not TwoWayTransformer:
         return False
     attentions: list[nn.Module] = [transformer.final_attn_token_to_image]
     for layer in transformer.layers:
