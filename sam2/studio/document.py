@@ -171,6 +171,11 @@ class History:
     def now(self) -> Document:
         return self._steps[self._at][1]
 
+    def records(self) -> set[tuple[int, int, int]]:
+        """Places of all records that undo and redo can come back to."""
+        tracks = (track for _, document in self._steps for track in document.tracks.values())
+        return {r.record for track in tracks for r in (*track.asked.values(), *track.tracked.values())}
+
     @property
     def label(self) -> str:
         """The edit that made the present document."""

@@ -10,13 +10,23 @@ import errno
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sam2.studio.document import Result
 
 VERSION = 1
+RECORDS = "results.bin"
+"""The file of records, where the first line of `results.jsonl` names no other."""
+NOWHERE = (0, 0, 0)
+"""The place of a record that was dropped."""
+COMPACT = 8 * 2**20
+"""Bytes of records that nothing refers to from which on they may be dropped."""
+
+Place = tuple[int, int, int]
+"""Address, length and checksum of a record."""
 
 
 class LogError(ValueError):
@@ -54,8 +64,29 @@ class JsonLines:
         Raises:
             OSError: the disk is full; the file is as it was.
         """
-        text = json.dumps(value, separators=(",", ":"))
-        _append(self.path, f"{zlib.crc32(text.encode()):08x} {text}\n".encode(), self._sync)
+        _append(self.path, _line(value), self._sync)
+
+    def replace(self, values: Iterable[Mapping[str, Any]]) -> None:
+        """Puts other lines in the place of all, at one moment.
+
+        Raises:
+            OSError: the disk is full; the file is as it was.
+        """
+        aside = self.path.with_suffix(".part")
+        try:
+            with open(aside, "wb") as file:
+                file.writelines(map(_line, values))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, self.path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+def _line(value: Mapping[str, Any]) -> bytes:
+    text = json.dumps(value, separators=(",", ":"))
+    return f"{zlib.crc32(text.encode()):08x} {text}\n".encode()
 
 
 def _append(path: Path, content: bytes, sync: bool) -> int:
@@ -94,7 +125,11 @@ class EventLog:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._events = JsonLines(folder / "log.jsonl", sync=True)
         self._results = JsonLines(folder / "results.jsonl", sync=False)
-        self._records = folder / "results.bin"
+        lines = self._results.lines
+        self._records = folder / (lines.pop(0)["records"] if lines and "records" in lines[0] else RECORDS)
+        for other in (*folder.glob("results*.bin"), *folder.glob("*.part")):
+            if other != self._records:  # a kill left it
+                other.unlink()
 
     @staticmethod
     def first_event(folder: Path) -> dict[str, Any] | None:
@@ -128,11 +163,50 @@ class EventLog:
         """Adds an event; it is on the disk when this returns."""
         self._events.append(event)
 
-    def put_record(self, record: bytes) -> tuple[int, int, int]:
+    def is_wasteful(self, needed: set[Place]) -> bool:
+        """Whether records other than these take much room, and most of the file."""
+        size = self._records.stat().st_size if self._records.exists() else 0
+        dead = size - sum(length for _, length, _ in needed)
+        return dead >= COMPACT and 2 * dead > size
+
+    def compact(self, needed: set[Place]) -> None:
+        """Drops all other records; results that refer to them stay, without what the model needs to go on.
+
+        Addresses change: `results` gives the new ones. A kill at any moment leaves the old files or the new.
+
+        Raises:
+            OSError, LogError: the disk is full, or a record is damaged; nothing has changed.
+        """
+        number = int(self._records.stem.partition("-")[2] or 0) + 1
+        target = self.folder / f"results-{number}.bin"
+        places = {NOWHERE: NOWHERE}
+        try:
+            with open(target, "wb") as file:
+                for place in sorted(needed - {NOWHERE}):
+                    places[place] = (file.tell(), *place[1:])
+                    file.write(self.get_record(place))
+                file.flush()
+                os.fsync(file.fileno())
+            lines = [self._moved(line, places) for line in self._results.lines]
+            self._results.replace([{"records": target.name}, *lines])
+        except (OSError, LogError):
+            target.unlink(missing_ok=True)
+            raise
+        self._results.lines = lines
+        self._records.unlink()
+        self._records = target
+
+    @staticmethod
+    def _moved(line: dict[str, Any], places: Mapping[Place, Place]) -> dict[str, Any]:
+        results = {obj: Result.from_json(values) for obj, values in line["objects"].items()}
+        moved = {obj: replace(r, record=places.get(r.record, NOWHERE)) for obj, r in results.items()}
+        return {"seq": line["seq"], "objects": {obj: r.to_json() for obj, r in moved.items()}}
+
+    def put_record(self, record: bytes) -> Place:
         """Keeps what the model needs to go on; returns address, length and checksum."""
         return _append(self._records, record, False), len(record), zlib.crc32(record)
 
-    def get_record(self, place: tuple[int, int, int]) -> bytes:
+    def get_record(self, place: Place) -> bytes:
         """A record.
 
         Raises:
@@ -153,3 +227,4 @@ class EventLog:
         """Drops everything that can be computed again."""
         for path in (self._results.path, self._records):
             path.unlink(missing_ok=True)
+        self._records = self.folder / RECORDS

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sam2.masks import rle
 from sam2.studio.document import Document, History, Prompt, Result, Track
-from sam2.studio.eventlog import VERSION, EventLog, LogError
+from sam2.studio.eventlog import VERSION, EventLog, LogError, Place
 from sam2.studio.hub import Hub
 from sam2.studio.media import MediumInfo
 
 POLICIES = ("fifo", "stride", "motion", "distractor", "tree")
 """Which memories a frame reads, by name: those of `sam2.memory.named`, which needs torch. Recorded, since
 another one would give other masks. The first is a new session's."""
+LASTING = ("open", "model", "policy", "weights", "done")
+"""Events that need no results."""
 REPLAYED, CHANGED = "replayed-with-other-weights", "goes-on-with-other-weights"
 """What a person should know of a session's masks."""
+
+
+log = logging.getLogger(__name__)
 
 
 class MissingError(LookupError):
@@ -150,15 +157,29 @@ class State:
     # ------------------------------------------------------------------ events
 
     def _restore(self) -> None:
-        events, results = self.log.events, self.log.results()
-        needed = [e["seq"] for e in events if e["type"] in ("prompt", "tracked")]
+        results = self.log.results()
+        needed = [e["seq"] for e in self.log.events if e["type"] in ("prompt", "tracked")]
         if any(seq not in results for seq in needed):
-            self.to_replay = events
-        for event in events:
-            if not self.to_replay or event["type"] in ("open", "model", "policy", "weights", "done"):
-                self.apply(event, results.get(event["seq"], {}))
-        self._seq = events[-1]["seq"]
+            self.to_replay = self.log.events
+        self._apply_all(results)
+        if not self.to_replay and self.log.is_wasteful(kept := self.history.records()):
+            self._compact(kept)
         self.log.forget_lines()
+
+    def _apply_all(self, results: Mapping[int, dict[int, Result]]) -> None:
+        for event in self.log.events:
+            if not self.to_replay or event["type"] in LASTING:
+                self.apply(event, results.get(event["seq"], {}))
+        self._seq = self.log.events[-1]["seq"]
+
+    def _compact(self, kept: set[Place]) -> None:
+        try:
+            self.log.compact(kept)
+        except (OSError, LogError) as error:
+            log.warning("the results of session %s stay as large as they are: %s", self.id, error)
+            return
+        self.history, self._looks = History(), {}
+        self._apply_all(self.log.results())
 
     def begin_anew(self) -> None:
         """Forgets all that events made and all results, before the events are replayed."""

@@ -1,8 +1,9 @@
-"""What a studio keeps in memory: sessions that nobody uses leave it, whole, and come back as they were."""
+"""What a studio keeps, in memory and on the disk: no more than is needed, and nothing is lost by it."""
 
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 from studio_helpers import Browser, another, make_media, serving
 
-from sam2.studio import studio
+from sam2.studio import eventlog, studio
+from sam2.studio.eventlog import EventLog
 from sam2.studio.settings import Limits
+from sam2.studio.state import State
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -112,3 +115,63 @@ def test_done_marks_are_known_without_the_sessions(root: Path) -> None:
         browser.cookies.set("sam2_client", cookie)
         entries = browser.done(browser.get("/api/browse"))["entries"]
         assert [one["path"] for one in entries if one["done"]] == ["picture.png"]
+
+
+def wasted(browser: Browser) -> tuple[str, Path]:
+    """A session of which most was done and undone again; its folder."""
+    session = browser.open("clip.mp4")["id"]
+    browser.click(session, [20, 18, 1])
+    for start in range(4):
+        browser.propagate(session, start=start)
+        browser.done(browser.post(f"/api/sessions/{session}/undo"))
+    browser.propagate(session, frames=2)
+    root = the_studio(browser).settings.folder
+    return session, root / "sessions" / session
+
+
+@pytest.mark.parametrize("killed", ["never", "before the swap", "after the swap", "disk full"])
+def test_results_are_compacted_when_most_of_them_are_dead(
+    root: Path, monkeypatch: pytest.MonkeyPatch, killed: str
+) -> None:
+    with serving(root) as browser:
+        session, folder = wasted(browser)
+        browser.click(session, [30, 30, 1], frame=1)
+        browser.done(browser.post(f"/api/sessions/{session}/undo"))
+        masks = browser.masks(session)
+        cookie = browser.cookies["sam2_client"]
+        size = (folder / "results.bin").stat().st_size
+    monkeypatch.setattr(eventlog, "COMPACT", 1)
+    with monkeypatch.context() as patched:
+        if killed == "before the swap":
+            patched.setattr(os, "replace", killer)
+        elif killed == "after the swap":
+            patched.setattr(Path, "unlink", killer)
+        elif killed == "disk full":
+            patched.setattr(os, "replace", full)
+        if killed in ("before the swap", "after the swap"):
+            with pytest.raises(KeyboardInterrupt):
+                State(EventLog(folder))
+            patched.undo()
+            monkeypatch.setattr(eventlog, "COMPACT", 2**60)
+        with serving(root) as browser:
+            browser.cookies.set("sam2_client", cookie)
+            state = browser.state(session)
+            assert not state["restoring"], "nothing is computed again"
+            assert browser.masks(session) == masks
+            (left,) = folder.glob("results*.bin")
+            assert (left.stat().st_size < size / 2) == (killed in ("never", "after the swap"))
+            redone = browser.done(browser.post(f"/api/sessions/{session}/redo"))
+            assert [prompt["frame"] for prompt in redone["prompts"]] == [0, 1]
+            assert browser.propagate(session, start=1)["masked"] == [[0, 7]]
+            assert not list(folder.glob("*.part"))
+    with serving(root) as browser:
+        browser.cookies.set("sam2_client", cookie)
+        assert browser.state(session)["masked"] == [[0, 7]]
+
+
+def killer(*_args: object, **_options: object) -> None:
+    raise KeyboardInterrupt
+
+
+def full(*_args: object) -> None:
+    raise OSError(28, "No space left on device")
