@@ -6,8 +6,10 @@ cache first, so that what was fetched once works offline.
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,12 +180,14 @@ def build_sam2(
         backend: who runs the image encoder: "torch"; "openvino", on the CPU; an encoder that `sam2 export`
             wrote, by the path of its .xml file; or, with the mask decoder, "aot:FOLDER", what
             `sam2 export --format aot` wrote for this card.
-        kwargs: ignored, so that `from_pretrained` can hand on arguments meant for a predictor.
+        kwargs: ignored, as published code may hand on more than a builder takes; a warning names those that
+            no builder knows.
 
     Raises:
         ValueError: unknown configuration, override, mode, device or backend; a checkpoint of another model.
         FileNotFoundError: no such checkpoint, or an installation without the default model's weights.
     """
+    _warn_of_unknown(kwargs)
     overrides = [*(_STABILITY if apply_postprocessing else ()), *_override_list(hydra_overrides_extra)]
     return _build(config_file, ckpt_path, device, mode, overrides, image_only=True, backend=backend)
 
@@ -217,6 +221,7 @@ def build_sam2_video_predictor(
     Raises:
         CompileError: `compile` where torch.compile cannot run; a missing compiler shows when warming up.
     """
+    _warn_of_unknown(kwargs)
     compiled = compile or vos_optimized
     target = "SAM2VideoPredictorVOS" if compiled else "SAM2VideoPredictor"
     overrides = [
@@ -243,6 +248,7 @@ def build_sam2_camera_predictor(
     **kwargs: Any,
 ) -> SAM2CameraPredictor:
     """The model for frames that come one by one; arguments and errors as in `build_sam2_video_predictor`."""
+    _warn_of_unknown(kwargs)
     overrides = [
         "++model._target_=sam2.sam2_camera_predictor.SAM2CameraPredictor",
         *(_VIDEO_POSTPROCESSING if apply_postprocessing else ()),
@@ -269,6 +275,18 @@ def build_sam2_video_predictor_hf(model_id: str, **kwargs: Any) -> SAM2VideoPred
     """`build_sam2_video_predictor` for an official hub id; errors as in `build_sam2_hf`."""
     config_file, ckpt_path = _hf_download(model_id)
     return build_sam2_video_predictor(config_file=config_file, ckpt_path=ckpt_path, **kwargs)
+
+
+def _warn_of_unknown(given: Iterable[str]) -> None:
+    """Warns of keywords that no builder takes: a misspelt one would change nothing in silence."""
+    builders = (build_sam2, build_sam2_video_predictor, build_sam2_camera_predictor)
+    known = {name for builder in builders for name in inspect.signature(builder).parameters} - {"kwargs"}
+    for name in given:
+        if name not in known:
+            warnings.warn(
+                f"the builder's argument {name!r} is unknown and ignored{nearest(name, sorted(known))}",
+                stacklevel=3,
+            )
 
 
 def _override_list(overrides: Sequence[str]) -> list[str]:

@@ -145,6 +145,17 @@ class TestBuilding:
         with pytest.raises(ValueError, match=message):
             build_sam2(**{"config_file": "mini", "device": "cpu"} | arguments)
 
+    def test_a_misspelt_keyword_is_told(self, mini: torch.nn.Module) -> None:
+        with pytest.warns(UserWarning, match=r"'bakend' is unknown and ignored; did you mean 'backend'\?"):
+            small(bakend="openvino")
+        with pytest.warns(UserWarning, match="'devise'.*'device'"):
+            build_sam2_video_predictor(devise="cuda", device="cpu")
+
+    def test_published_calls_are_taken_without_a_word(self, mini: torch.nn.Module) -> None:
+        shared = {"device": "cpu", "mode": "eval", "hydra_overrides_extra": [], "apply_postprocessing": True}
+        build_sam2(config_file="mini", ckpt_path=None, vos_optimized=False, **shared)  # type: ignore[arg-type]
+        build_sam2_video_predictor("mini", None, vos_optimized=False, **shared)  # type: ignore[arg-type]
+
     @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
     def test_a_device_that_is_not_here(self) -> None:
         with pytest.raises(ValueError, match="'cuda' is not usable here"):
