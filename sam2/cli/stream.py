@@ -52,71 +52,41 @@ def follow_live(
         VideoError: no frame came. ValueError: a format that needs the whole video, or a prompt that does
             not fit.
     """
-    for name in NEED_LENGTH:
-        if formats.has(name):
-            raise ValueError(
-                f"the format {name} needs to know how long the video is: choose another --format"
-            )
+    _check_formats(formats)
     choice = choose_model(args.model, args.device, args.backend)
     predictor = choice.video_predictor()
+    start = min(prompt.frame for entry in objects for prompt in entry.prompts)
     with ExitStack() as stack:
         live = stack.enter_context(open_asked(args))
         stop = stack.enter_context(Stop(live.stop))
-        first = next(live, None)
-        if first is None:
-            if stop.asked:
-                raise KeyboardInterrupt
-            raise VideoError(f"{live.name} ended before its first frame")
-        screen = Screen(chain([first], live), first.frame.shape[:2])
-        for prompt in (prompt for entry in objects for prompt in entry.prompts):
-            prompt.check_inside(*screen.size)
+        screen = _screen(live, stop, objects)
         tracker = stack.enter_context(predictor.stream(policy=args.policy))
-        writers = []
-        for writer in formats.open(folder.staging, _source(live, screen, objects)):
-            stack.callback(writer.close)
-            writers.append(writer)
         details = {
             "model": choice.to_json(predictor),
             "input": {"path": live.name, "width": screen.size[1], "height": screen.size[0]},
             "prompts": prompts_to_json(objects),
             "policy": args.policy,
             "direction": "forward",
-            "start": min(prompt.frame for entry in objects for prompt in entry.prompts),
+            "start": start,
         }
-        result = LiveResult(folder.staging / RESULT, {"command": args.verb, **details})
-        stack.callback(result.close)
+        source = _source(live, screen, objects)
+        outputs = stack.enter_context(
+            LiveOutputs(formats, source, folder.staging, {"command": args.verb, **details})
+        )
         began = time.monotonic()
-        done, fault = 0, None
-        try:
-            for found in tqdm(_tracked(tracker, screen, objects, args.frames), desc="track", disable=None):
-                name = f"{found.frame_idx:05d}.png"
-                frame = masks_of(found, name, found.timestamp, formats.has("davis"))
-                result.add(frame)
-                for writer in writers:
-                    writer.add(frame)
-                done += 1
-        except VideoError as error:
-            if not done:
-                raise
-            fault = str(error)
-        if not done:
+        results = _tracked(tracker, screen, objects, args.frames)
+        fault = _written(tqdm(results, desc="track", disable=None), outputs)
+        if not outputs.frames:
             if stop.asked:
                 raise KeyboardInterrupt
             raise VideoError(
                 f"{live.name} ended after {tracker.frame_idx + 1} frames, before the first prompt, on frame "
-                f"{details['start']}"
+                f"{start}"
             )
-        for writer in writers:
-            writer.finish()
-        counts = {"dropped": live.dropped, "corrupt": live.corrupt}
-        result.finish({"interrupted": stop.asked, "stream": {"frames": done, **counts, "fault": fault}})
+        outputs.finish(live, stop.asked, fault)
         stop.finishing = True
         _tell_what_is_missing(objects, live, tracker.frame_idx)
-        seconds = time.monotonic() - began
-        summary = (
-            f"{len(objects)} object{'' if len(objects) == 1 else 's'} in {done} frame"
-            f"{'' if done == 1 else 's'} of {live.name}; {seconds:.1f} s, {done / seconds:.1f} frames/s"
-        )
+        summary = _summary(live.name, len(objects), outputs.frames, time.monotonic() - began)
         if stop.asked:
             summary = f"stopped by Ctrl-C; what is finished is kept\n{summary}"
         report(summary, folder.folder, folder.commit())
@@ -124,6 +94,47 @@ def follow_live(
             print(f"sam2: error: {fault}; what was finished is kept", file=sys.stderr)
             return FAULT
     return INTERRUPTED if stop.asked else 0
+
+
+def _check_formats(formats: Formats) -> None:
+    for name in NEED_LENGTH:
+        if formats.has(name):
+            raise ValueError(
+                f"the format {name} needs to know how long the video is: choose another --format"
+            )
+
+
+def _screen(live: LiveSource, stop: Stop, objects: Sequence[ObjectPrompts]) -> Screen:
+    """The frames of a source whose first one has come, and holds all prompts."""
+    first = next(live, None)
+    if first is None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        raise VideoError(f"{live.name} ended before its first frame")
+    screen = Screen(chain([first], live), first.frame.shape[:2])
+    for entry in objects:
+        for prompt in entry.prompts:
+            prompt.check_inside(*screen.size)
+    return screen
+
+
+def _written(results: Iterable[FrameResult], outputs: LiveOutputs) -> str | None:
+    """Writes results as they come; what the source failed with after some, None where it ended."""
+    try:
+        for found in results:
+            outputs.add(found)
+    except VideoError as error:
+        if not outputs.frames:
+            raise
+        return str(error)
+    return None
+
+
+def _summary(name: str, objects: int, frames: int, seconds: float) -> str:
+    return (
+        f"{objects} object{'' if objects == 1 else 's'} in {frames} frame{'' if frames == 1 else 's'} of "
+        f"{name}; {seconds:.1f} s, {frames / seconds:.1f} frames/s"
+    )
 
 
 class Screen:
@@ -146,6 +157,49 @@ class Screen:
     def picture(self, _index: int) -> np.ndarray:
         """The newest frame, uint8 [H, W, 3]: writers take each frame as it comes."""
         return self._shown.copy()
+
+
+class LiveOutputs:
+    """All that is written of a stream, frame by frame: every format asked for, and result.json.
+
+    A context manager: leaving it closes the files, complete or not.
+    """
+
+    def __init__(self, formats: Formats, source: Source, folder: Path, details: Mapping[str, Any]) -> None:
+        self.frames = 0
+        self._with_labels = formats.has("davis")
+        self._open = ExitStack()
+        try:
+            self._writers = []
+            for writer in formats.open(folder, source):
+                self._open.callback(writer.close)
+                self._writers.append(writer)
+            self._result = LiveResult(folder / RESULT, details)
+            self._open.callback(self._result.close)
+        except BaseException:
+            self._open.close()
+            raise
+
+    def add(self, found: FrameResult) -> None:
+        """Frames come in order."""
+        frame = masks_of(found, f"{found.frame_idx:05d}.png", found.timestamp, self._with_labels)
+        self._result.add(frame)
+        for writer in self._writers:
+            writer.add(frame)
+        self.frames += 1
+
+    def finish(self, live: LiveSource, interrupted: bool, fault: str | None) -> None:
+        """Completes the files; `fault`: what the source failed with."""
+        for writer in self._writers:
+            writer.finish()
+        stream = {"frames": self.frames, "dropped": live.dropped, "corrupt": live.corrupt, "fault": fault}
+        self._result.finish({"interrupted": interrupted, "stream": stream})
+
+    def __enter__(self) -> LiveOutputs:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._open.close()
 
 
 class LiveResult:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import json
 import signal
 import subprocess
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from e2e_helpers import command, environment, picture_of, times_of, write_clip
+from media_server import serving
 from PIL import Image
 
 from sam2.build_sam import build_sam2_video_predictor
@@ -107,27 +106,8 @@ def test_mjpeg_with_a_damaged_picture_and_a_change_of_size(sam2, stdin, tmp_path
 @pytest.fixture
 def server(tmp_path):
     write_clip(tmp_path / "clip.ts", count=6)
-    data = (tmp_path / "clip.ts").read_bytes()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "video/mp2t")
-            if self.path == "/cut.ts":
-                self.send_header("Content-Length", str(2 * len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http_server.serve_forever, daemon=True)
-    thread.start()
-    yield f"127.0.0.1:{http_server.server_address[1]}"
-    http_server.shutdown()
-    http_server.server_close()
-    thread.join()
+    with serving((tmp_path / "clip.ts").read_bytes()) as host:
+        yield host
 
 
 def test_an_address_whose_password_nobody_sees(sam2, server, tmp_path, checkpoint):

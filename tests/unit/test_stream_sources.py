@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from media_server import serving
 from PIL import Image
 from tracking_helpers import HEIGHT, WIDTH, clip, disk, mini_predictor
 from video_samples import blank_packets, encode, noise
@@ -44,35 +44,9 @@ def same(found: list[FrameResult], expected: list[FrameResult]) -> bool:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """/motion: MJPEG as network cameras send it; /v.ts: a transport stream; /cut.ts: one that breaks off."""
     path = encode(tmp_path / "v.ts", clip(8), options={"bf": "0"})
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            if self.path == "/motion":
-                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-                self.end_headers()
-                for data in jpegs(clip(8)):
-                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-                    self.wfile.write(head.encode() + data + b"\r\n")
-                return
-            if self.path == "/cut.ts":
-                self.send_header("Content-Length", str(2 * path.stat().st_size))
-            self.send_header("Content-Type", "video/mp2t")
-            self.end_headers()
-            self.wfile.write(path.read_bytes())
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http_server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{http_server.server_address[1]}"
-    http_server.shutdown()
-    http_server.server_close()
-    thread.join()
+    with serving(path.read_bytes(), jpegs(clip(8))) as host:
+        yield f"http://{host}"
 
 
 def test_an_address_of_a_stream(predictor: SAM2VideoPredictor, server: str, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.server
 import io
 import os
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from media_server import serving
 from PIL import Image
 from video_samples import blank_packets, encode, noise, picture
 
@@ -229,30 +229,8 @@ def test_closing_ends_the_thread_and_the_iteration() -> None:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     path = encode(tmp_path / "v.ts", [picture(i) for i in range(20)])
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/silent":
-                time.sleep(1.0)
-                return
-            self.send_response(200)
-            if self.path == "/cut.ts":
-                self.send_header("Content-Length", str(2 * path.stat().st_size))
-            self.send_header("Content-Type", "video/mp2t")
-            self.send_header("Connection", "close")
-            self.end_headers()
-            self.wfile.write(path.read_bytes())
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    http_server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http_server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{http_server.server_address[1]}"
-    http_server.shutdown()
-    http_server.server_close()
-    thread.join()
+    with serving(path.read_bytes()) as host:
+        yield f"http://{host}"
 
 
 def test_an_address(server: str) -> None:

@@ -117,3 +117,9 @@ def blank_packets(path: Path, numbers: Sequence[int]) -> None:
         position, size = places[number]
         data[position : position + size] = bytes(size)
     path.write_bytes(data)
+
+
+def reference(path: Path) -> list[np.ndarray]:
+    """All frames as PyAV gives them in order."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
