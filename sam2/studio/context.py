@@ -32,12 +32,16 @@ class Mine:
 
     def __init__(self, connection: HTTPConnection, session_id: SessionId) -> None:
         self.studio = studio_of(connection)
+        self._tab = connection.headers.get("x-tab", "")
+        """Which of the client's pages asks: a newer request takes the place of the same page's only."""
         self.session: Session = self.studio.session(client_of(connection), session_id)
 
     async def ask(self, call: Callable[[], Any], *, needs_model: bool = False, key: Any = None) -> Any:
         """The answer of a call in the model's thread."""
         return await asyncio.wrap_future(
-            self.studio.ask(self.session, call, needs_model=needs_model, key=key)
+            self.studio.ask(
+                self.session, call, needs_model=needs_model, key=None if key is None else (self._tab, key)
+            )
         )
 
 

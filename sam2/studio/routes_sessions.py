@@ -236,6 +236,12 @@ def get_auto(mine: MySession) -> dict[str, Any]:
     return {"frame": None, "candidates": []} if auto is None else auto.to_json()
 
 
+@router.delete("/{session_id}/auto", status_code=204)
+def end_auto(mine: MySession) -> None:
+    """Looks no further, and forgets the candidates."""
+    mine.session.suggestions.auto = None
+
+
 @router.get("/{session_id}/marks")
 def get_marks(mine: MySession) -> dict[str, Any]:
     """Marks for the timeline."""

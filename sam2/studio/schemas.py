@@ -84,7 +84,7 @@ class Preview(Request):
     """Points under the mouse."""
 
     frame: Frame
-    points: Annotated[list[Point], Field(min_length=1, max_length=16)]
+    points: Annotated[list[Point], Field(min_length=1, max_length=256)]
 
 
 class OneFrame(Request):

@@ -20,7 +20,7 @@ export class Hover {
   at(x, y, positive) {
     const { state } = this.app;
     const wanted = state.hoverShown && state.session?.ready && !state.session.job && !state.playing;
-    if (!wanted || state.candidates || !this.app.view.inside(x, y) || performance.now() < this.#until) {
+    if (!wanted || this.app.auto.isHere || !this.app.view.inside(x, y) || performance.now() < this.#until) {
       return this.clear();
     }
     this.#wanted = [x, y, positive ? 1 : 0];

@@ -14,8 +14,10 @@ function messageOf(body, response) {
   return `${response.status} ${response.statusText}`;
 }
 
+const TAB = crypto.randomUUID?.() ?? String(Math.random()); // newer edits take the place of this tab's own only
+
 async function request(method, path, body, options = {}) {
-  const headers = {};
+  const headers = { "X-Tab": TAB };
   if (body !== undefined && !(body instanceof FormData)) {
     headers["Content-Type"] = "application/json";
     body = JSON.stringify(body);
@@ -58,6 +60,7 @@ export const api = {
   cancel: (id) => post(at(id, "/cancel")),
   auto: (id, frame) => post(at(id, "/auto"), { frame }),
   candidates: (id) => get(at(id, "/auto")),
+  stopAuto: (id) => request("DELETE", at(id, "/auto")),
   marks: (id) => get(at(id, "/marks")),
   startExport: (id, format, options) => post(at(id, "/exports"), { format, options }),
   exportState: (id) => get(`/exports/${id}`),

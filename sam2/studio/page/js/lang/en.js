@@ -53,6 +53,10 @@ export default {
   browse: "Choose from the folder",
   preparing: "Preparing this frame …",
   restoring: "Computing again what was lost …",
+  "replayed-with-other-weights":
+    "The masks of this session were lost and computed again, with other weights than before: they may differ.",
+  "goes-on-with-other-weights":
+    "The model's weights have changed since this session's first masks. Those stay; new ones may not match them.",
   offline: "No connection to the server. Trying again …",
   addFirst: "Click the object itself first; then take parts away.",
   pointAdded: "Added at {x}, {y}",
@@ -129,6 +133,12 @@ export default {
   trackingBegan: "Tracking",
   trackingDone: "Tracking has ended",
   follow: "Follow",
+  policy: "Memory: which past frames tracking looks at",
+  "policy-fifo": "Memory: the latest",
+  "policy-stride": "Memory: further back",
+  "policy-motion": "Memory: hidden objects",
+  "policy-distractor": "Memory: look-alikes",
+  "policy-tree": "Memory: several paths (slow)",
   stop: "Stop",
   escape: "Stop or close what is under way",
   promptFirst: "Click an object first; then it can be tracked.",

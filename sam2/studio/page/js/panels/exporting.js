@@ -98,7 +98,7 @@ export class Exporting {
       try {
         this.hear({ ...(await api.exportState(id)), id });
       } catch (error) {
-        this.hear({ id, state: "failed", detail: error.message });
+        if (error.status !== 0) this.hear({ id, state: "failed", detail: error.message });
       }
       await new Promise((resolve) => setTimeout(resolve, POLL));
     }

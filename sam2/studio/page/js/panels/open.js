@@ -43,6 +43,8 @@ export class Open {
   }
 
   async #take(files) {
+    if (!files.length) return;
+    this.show(); // where the progress is seen
     let first = null;
     for (const file of files) {
       const most = this.app.state.info.limits.upload_bytes;

@@ -27,7 +27,7 @@ export class Toolbar {
       app.store.set({ hoverShown: event.target.checked });
       app.hover.clear();
     });
-    byId("model").addEventListener("change", (event) => app.sessions.setModel(event.target.value));
+    byId("model").addEventListener("change", (event) => app.sessions.change({ model: event.target.value }));
     app.store.on("tool brush", () => this.#showTool(), true);
     app.store.on("session live info", () => this.#showSession(), true);
     onLanguage(() => {

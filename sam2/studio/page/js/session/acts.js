@@ -41,7 +41,7 @@ export class Acts {
   point(x, y, remove) {
     const { app } = this;
     if (app.state.live) return;
-    if (app.state.candidates) app.auto.point(x, y);
+    if (app.auto.isHere) app.auto.point(x, y);
     else if (app.state.tool === "click") app.hover.at(Math.floor(x), Math.floor(y), !remove);
     if (app.state.tool === "brush" || app.state.tool === "eraser") app.painter.paintTop();
   }
@@ -50,7 +50,7 @@ export class Acts {
     const { app } = this;
     app.hover.clear();
     if (app.state.live) return app.live.click(x, y, positive);
-    if (app.state.candidates) return app.auto.keepAt(x, y);
+    if (app.auto.isHere) return app.auto.keepAt(x, y);
     const { frame, object } = app.state;
     if (!positive && object === null) return notice(text("addFirst"));
     const id = await app.objects.ensure();

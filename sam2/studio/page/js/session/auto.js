@@ -18,6 +18,12 @@ export class Auto {
     onLanguage(() => this.#show());
   }
 
+  /** The candidates shown are of the frame shown. */
+  get isHere() {
+    const { candidates, frame } = this.app.state;
+    return candidates?.frame === frame;
+  }
+
   async start() {
     const { app } = this;
     const { session, frame } = app.state;
@@ -35,7 +41,9 @@ export class Auto {
   }
 
   close() {
-    if (!this.app.state.candidates) return false;
+    const { candidates, session } = this.app.state;
+    if (!candidates) return false;
+    if (candidates.running) api.stopAuto(session.id).catch(() => undefined); // it ends by itself, only later
     this.pointed = -1;
     this.app.store.set({ candidates: null });
     this.app.painter.paint();
@@ -80,10 +88,12 @@ export class Auto {
     return this.keep(index);
   }
 
+  /** Makes a candidate an object; whether that went well. */
   async keep(index) {
     const { app } = this;
     const { candidates, session } = app.state;
-    const [{ mask, iou }] = candidates.list.splice(index, 1);
+    const [candidate] = candidates.list.splice(index, 1);
+    const { mask, iou } = candidate;
     this.pointed = -1;
     app.store.set({ candidates });
     try {
@@ -92,14 +102,19 @@ export class Auto {
       app.masks.putOne(candidates.frame, object.id, { mask, iou, presence: 1 });
       await app.prompts.edit(candidates.frame, object.id, { points: [], box: null, mask });
       say(text("kept", { name: object.name }));
+      return true;
     } catch (error) {
       tell(error);
+      candidates.list.splice(index, 0, candidate);
+      if (app.state.candidates === candidates) app.store.set({ candidates });
+      return false;
+    } finally {
+      app.painter.paint();
     }
-    app.painter.paint();
   }
 
   async keepAll() {
-    while (this.app.state.candidates?.list.length) await this.keep(0);
+    while (this.app.state.candidates?.list.length) if (!(await this.keep(0))) return;
     this.close();
   }
 

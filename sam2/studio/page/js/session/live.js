@@ -7,6 +7,7 @@ import { drawMask } from "../canvas/masks.js";
 
 const COLORS = ["#2f7de1", "#e07b39", "#2f9e6a", "#c65fa8", "#b9901f", "#1f9fb5"];
 const WIDTH = 640;
+const RETRY = 1000; // milliseconds after an error
 
 /**
  * The browser's camera, tracked as it comes. The next picture is sent when the answer to the last is here, so
@@ -85,7 +86,7 @@ export class Live {
 
   #hear(event) {
     if (!this.app.state.live) return;
-    if (event.type === "error") notice(event.detail, "fault");
+    if (event.type === "error") this.#fail(event.detail);
     if (event.type !== "masks") return;
     const answered = this.#sent !== null; // else it is a prompt's answer, for the picture that is shown
     if (answered) {
@@ -97,6 +98,18 @@ export class Live {
     byId("live-count").textContent = text("liveFrames", { count: this.#sequence });
     this.app.painter.paint();
     if (answered) requestAnimationFrame(() => this.app.state.live && this.#send());
+  }
+
+  /** Goes on where the error was the answer to the picture sent last. */
+  #fail(detail) {
+    notice(detail, "fault");
+    const sent = this.#sent;
+    setTimeout(() => {
+      if (!sent || this.#sent !== sent || !this.app.state.live) return;
+      sent.close();
+      this.#sent = null;
+      this.#send();
+    }, RETRY);
   }
 
   #tell(object) {

@@ -7,6 +7,7 @@ import { Frames } from "../media/frames.js";
 /** The medium that is open: opening, what the server tells of it, undo and redo. */
 export class Sessions {
   #events = null;
+  #turn = 0; // of several media that are being opened the newest counts
   #known = 0; // newest revision whose masks the page has or is about to get
 
   constructor(app) {
@@ -15,8 +16,10 @@ export class Sessions {
 
   async open(path) {
     const { app } = this;
+    const turn = ++this.#turn;
     try {
       const session = await api.openSession(path);
+      if (turn !== this.#turn) return false;
       this.#enter(session);
       say(text("opened", { name: session.path }));
       app.folder.follow(session.path);
@@ -39,6 +42,7 @@ export class Sessions {
     const object = session.objects.at(-1)?.id ?? null;
     const kept = Number(sessionStorage.getItem(`sam2.frame.${session.id}`)) || 0;
     app.store.set({ session, object, frame: Math.min(kept, session.frames - 1) });
+    this.#warn([], session);
     app.view.setPicture(session.width, session.height);
     app.crosshair.centre();
     history.replaceState(null, "", `#${encodeURIComponent(session.path)}`);
@@ -69,12 +73,19 @@ export class Sessions {
     const changes = { session };
     if (gone.some(({ id }) => id === app.state.object)) changes.object = session.objects.at(-1)?.id ?? null;
     app.store.set(changes);
+    this.#warn([...before.notes, before.fault], session);
     if (before.job && !session.job) {
       app.timeline.load();
       say(text("trackingDone"));
     }
     this.#catchUp();
     app.painter.paint();
+  }
+
+  /** Tells what has become known of the masks. */
+  #warn(known, { notes, fault }) {
+    for (const note of notes) if (!known.includes(note)) notice(text(note), "fault");
+    if (fault && !known.includes(fault)) notice(fault, "fault");
   }
 
   /** Masks of this revision are here. */
@@ -123,12 +134,12 @@ export class Sessions {
     }
   }
 
-  #masks({ frame, revision, objects }) {
+  #masks({ frame, revision, objects, again }) {
     const { app } = this;
     this.knows(revision);
     if (app.state.session.job || !app.state.waiting) app.masks.put(frame, objects);
     app.timeline.note(frame, objects);
-    app.tracking.saw(frame);
+    if (!again) app.tracking.saw(frame);
   }
 
   /** Runs a request whose answer may be a new description of the session. */
@@ -169,7 +180,8 @@ export class Sessions {
     if (answer) app.folder.mark(session.path, !session.done);
   }
 
-  setModel(model) {
-    return this.run(() => api.changeSession(this.app.state.session.id, { model }));
+  /** Another model or memory policy. */
+  change(change) {
+    return this.run(() => api.changeSession(this.app.state.session.id, change));
   }
 }

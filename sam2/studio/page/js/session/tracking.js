@@ -1,7 +1,7 @@
 import { api } from "../core/api.js";
 import { byId } from "../core/dom.js";
 import { notice, say, tell } from "../core/say.js";
-import { text } from "../core/text.js";
+import { onLanguage, text } from "../core/text.js";
 
 /** Propagation: begin, stop, progress; the picture follows the frames as they are computed. */
 export class Tracking {
@@ -14,7 +14,9 @@ export class Tracking {
     }
     byId("track-stop").addEventListener("click", () => this.stop());
     byId("follow").addEventListener("change", (event) => (this.#follow = event.target.checked));
-    app.store.on("session", () => this.#show(), true);
+    byId("policy").addEventListener("change", (event) => app.sessions.change({ policy: event.target.value }));
+    app.store.on("session info", () => this.#show(), true);
+    onLanguage(() => this.#show());
   }
 
   async start(direction) {
@@ -51,8 +53,16 @@ export class Tracking {
     if (this.#follow && this.app.state.session.job) this.app.seek(frame);
   }
 
+  #showPolicies({ info, session }) {
+    const names = info?.policies ?? [];
+    byId("policy").replaceChildren(...names.map((name) => new Option(text(`policy-${name}`), name)));
+    byId("policy").disabled = Boolean(session?.job);
+    if (session) byId("policy").value = session.policy;
+  }
+
   #show() {
     const { session } = this.app.state;
+    this.#showPolicies(this.app.state);
     const job = session?.job ?? null;
     byId("track-stop").hidden = !job;
     byId("track-progress").hidden = !job;
