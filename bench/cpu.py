@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import itertools
 import json
 import statistics
 import subprocess
@@ -38,6 +37,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
+from peers import fill, test_picture, vision_config
 from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
@@ -48,33 +48,12 @@ from sam2.export.quantize import quantized
 from sam2.memory.entry import MemoryEntry, MemorySelection
 from sam2.modeling.outputs import FrameFeatures
 from sam2.sam2_image_predictor import SAM2ImagePredictor
+from sam2.utils.crops import crops_of
 
 MEMORIES = 16
 POINTS_AT_A_TIME = 64
 CALIBRATION = 8
 """Generated pictures that calibrate int8."""
-
-
-def fill(model: torch.nn.Module) -> None:
-    """Random weights under which activations keep their scale and attention is neither flat nor saturated."""
-    generator = torch.Generator().manual_seed(0)
-    for name, value in sorted(model.state_dict().items()):
-        x = torch.randn(value.shape, generator=generator)
-        if "embed" in name or "token" in name:
-            x = 0.5 * x
-        elif value.ndim > 1:
-            x = x * 1.1 / value[0].numel() ** 0.5
-        else:
-            x = 0.1 * x + (name.endswith("weight") or "scale" in name)
-        if "q_proj" in name:
-            x = 0.5 * x
-        elif "hypernetworks" in name and "proj_out" in name:
-            x = 0.05 * x
-        value.copy_(x)
-    tensors = model.state_dict()
-    shared = tensors["shared_image_embedding.positional_embedding"]
-    tensors["prompt_encoder.shared_embedding.positional_embedding"].copy_(shared)
-    tensors["mask_decoder.pred_obj_score_head.proj_out.bias"].fill_(5.0)
 
 
 class Both:
@@ -85,24 +64,7 @@ class Both:
         overrides = [f"model.image_size={size}"]
         name = f"sam2.1-{model}"
         trunk: Any = build_sam2(name, device="cpu", hydra_overrides_extra=overrides).image_encoder.trunk
-        ends = [-1, *trunk.stage_ends]
-        widths = trunk.channel_list[::-1]
-        vision = {
-            "backbone_config": {
-                "model_type": "sam2_hiera_det_model",
-                "hidden_size": widths[0],
-                "num_attention_heads": trunk.blocks[0].attn.num_heads,
-                "image_size": [size, size],
-                "blocks_per_stage": [b - a for a, b in itertools.pairwise(ends)],
-                "embed_dim_per_stage": widths,
-                "num_attention_heads_per_stage": [trunk.blocks[i].attn.num_heads for i in trunk.stage_ends],
-                "window_size_per_stage": list(trunk.window_spec),
-                "window_positional_embedding_background_size": list(trunk.window_pos_embed_bkg_spatial_size),
-                "global_attention_blocks": list(trunk.global_att_blocks),
-            },
-            "backbone_channel_list": widths[::-1],
-            "backbone_feature_sizes": [[size // stride] * 2 for stride in (4, 8, 16)],
-        }
+        vision = vision_config(trunk, size)
         prompts = {"image_size": size}
         self.their_video = transformers.Sam2VideoModel(
             transformers.Sam2VideoConfig(
@@ -121,11 +83,7 @@ class Both:
         with tempfile.TemporaryDirectory() as folder:
             self.their_video.save_pretrained(folder)
             self.ours: Any = build_sam2(name, folder, device="cpu", hydra_overrides_extra=overrides)
-        generator = np.random.default_rng(0)
-        y, x = np.mgrid[0:size, 0:size] / size
-        waves = np.stack([np.sin(9 * x + y), np.cos(7 * y - x), np.sin(5 * (x + y))], axis=-1)
-        noise = generator.normal(size=(size, size, 3))
-        self.picture = (127 + 60 * waves + 20 * noise).clip(0, 255).astype(np.uint8)
+        self.picture = test_picture(size)
 
     @cached_property
     def predictor(self) -> SAM2ImagePredictor:
@@ -322,7 +280,7 @@ class Bench:
         least_iou = ious.flatten().quantile(0.67).item()
         stability = self._stability(self._enlarged(masks[:8]).flatten(0, 1)).median().item()
         generator.pred_iou_thresh, generator.stability_score_thresh = least_iou, stability
-        crop = generator._crops(0, both.picture)[0]
+        (crop,) = crops_of(0, both.picture, 0, 0.0)
         passed = {"ours": 0, "theirs": 0}
 
         def ours() -> Tensor:

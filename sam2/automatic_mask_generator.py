@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sam2.ops import batched_nms
 from sam2.sam2_image_predictor import LOGIT_LIMIT, Picture, SAM2ImagePredictor
 from sam2.utils.amg import (
     MaskData,
@@ -25,7 +23,6 @@ from sam2.utils.amg import (
     build_all_layer_point_grids,
     calculate_stability_score,
     coco_encode_rle,
-    generate_crop_boxes,
     is_box_near_crop_edge,
     mask_to_rle_pytorch,
     rle_to_mask,
@@ -33,6 +30,7 @@ from sam2.utils.amg import (
     uncrop_masks,
     uncrop_points,
 )
+from sam2.utils.crops import Crop, crops_of, joined, suppress
 from sam2.video import read_picture
 
 if TYPE_CHECKING:
@@ -42,27 +40,6 @@ OUTPUT_MODES = ("binary_mask", "uncompressed_rle", "coco_rle")
 
 # Logits resized to the picture at a time; more masks than this holds go in several passes.
 PIXELS_AT_A_TIME = 32 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A part of one of the pictures, or the whole of it."""
-
-    picture_idx: int
-    """Which picture."""
-    pixels: np.ndarray
-    """uint8 [h, w, 3]."""
-    box: list[int]
-    """Where it lies: x0 y0 x1 y1, pixels of the picture."""
-    picture_hw: tuple[int, int]
-    """Height and width of the picture, pixels."""
-    layer: int
-    """Which of the grids of points it gets."""
-
-    @property
-    def hw(self) -> tuple[int, int]:
-        """Height and width of the crop, pixels."""
-        return self.pixels.shape[0], self.pixels.shape[1]
 
 
 class SAM2AutomaticMaskGenerator:
@@ -281,7 +258,11 @@ class SAM2AutomaticMaskGenerator:
 
     def _generate_masks(self, pictures: Sequence[np.ndarray], at_a_time: int) -> list[MaskData]:
         """The masks of each picture, as arrays; `at_a_time` crops are encoded together."""
-        crops = [crop for i, picture in enumerate(pictures) for crop in self._crops(i, picture)]
+        crops = [
+            crop
+            for i, picture in enumerate(pictures)
+            for crop in crops_of(i, picture, self.crop_n_layers, self.crop_overlap_ratio)
+        ]
         found: list[list[MaskData]] = [[] for _ in pictures]
         for (some,) in batch_iterator(at_a_time, crops):
             with self.stage("encode"):
@@ -291,14 +272,6 @@ class SAM2AutomaticMaskGenerator:
             self.predictor.reset_predictor()
         return [self._joined_crops(of_picture) for of_picture in found]
 
-    def _crops(self, picture_idx: int, picture: np.ndarray) -> list[Crop]:
-        hw = (picture.shape[0], picture.shape[1])
-        boxes, layers = generate_crop_boxes(hw, self.crop_n_layers, self.crop_overlap_ratio)
-        return [
-            Crop(picture_idx, picture[y0:y1, x0:x1], [x0, y0, x1, y1], hw, layer)
-            for (x0, y0, x1, y1), layer in zip(boxes, layers)
-        ]
-
     def _encode(self, crops: Sequence[Crop]) -> None:
         if len(crops) == 1:
             self.predictor.set_image(crops[0].pixels)
@@ -306,11 +279,11 @@ class SAM2AutomaticMaskGenerator:
             self.predictor.set_image_batch([crop.pixels for crop in crops])
 
     def _joined_crops(self, by_crop: list[MaskData]) -> MaskData:
-        data = _joined(by_crop)
+        data = joined(by_crop)
         if len(by_crop) > 1:
             crops = data["crop_boxes"].float()
             areas = (crops[:, 2] - crops[:, 0]) * (crops[:, 3] - crops[:, 1])
-            _suppress(data, 1 / areas, self.crop_nms_thresh)
+            suppress(data, 1 / areas, self.crop_nms_thresh)
         data.to_numpy()
         return data
 
@@ -330,11 +303,11 @@ class SAM2AutomaticMaskGenerator:
         if _runs_ahead(device):
             # a sieve waits for the device: once for all points, where a CPU sieves each batch to save memory
             with self.stage("ask"):
-                asked = iter([_joined(asked)])
+                asked = iter([joined(asked)])
         with self.stage("sieve"):
-            data = _joined([self._sieve(some, crop) for some in asked])
+            data = joined([self._sieve(some, crop) for some in asked])
         with self.stage("nms"):
-            _suppress(data, data["iou_preds"], self.box_nms_thresh)
+            suppress(data, data["iou_preds"], self.box_nms_thresh)
         with self.stage("rle"):
             data["rles"] = self._runs(data["low_res"], crop)
         del data["low_res"]
@@ -426,19 +399,6 @@ def _checked_grid(grid: np.ndarray) -> np.ndarray:
     return points
 
 
-def _joined(parts: Iterable[MaskData]) -> MaskData:
-    """The rows of all, of which there is at least one."""
-    columns = [dict(part.items()) for part in parts]
-    return MaskData(
-        **{
-            name: torch.cat([part[name] for part in columns])
-            if isinstance(column, Tensor)
-            else [item for part in columns for item in part[name]]
-            for name, column in columns[0].items()
-        }
-    )
-
-
 def _runs_ahead(device: torch.device) -> bool:
     """Whether calls return before their work is done, so that asking for a number waits."""
     return device.type != "cpu"
@@ -446,10 +406,3 @@ def _runs_ahead(device: torch.device) -> bool:
 
 def _untimed(stage: str) -> AbstractContextManager[Any]:
     return contextlib.nullcontext()
-
-
-def _suppress(data: MaskData, scores: Tensor, iou_threshold: float) -> None:
-    """Keep the best of masks with nearly the same box, in the order of their scores."""
-    boxes: Tensor = data["boxes"].float()
-    one_category: Tensor = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-    data.filter(batched_nms(boxes, scores, one_category, iou_threshold))

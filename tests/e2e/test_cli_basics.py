@@ -12,7 +12,8 @@ from e2e_helpers import command, environment
 
 import sam2 as package
 
-VERBS = ["segment", "auto", "track", "models", "export", "finetune", "train", "pretrain", "eval", "data"]
+VERBS = ["segment", "auto", "track", "models", "doctor", "export"]
+VERBS += ["finetune", "train", "pretrain", "eval", "data"]
 
 
 def python(code: str) -> subprocess.CompletedProcess[str]:

@@ -43,7 +43,7 @@ LOOSE = {"pred_iou_thresh": 0.0, "stability_score_thresh": 0.0, "box_nms_thresh"
 
 def plain_twin(model, photo, iou_thresh, stability_thresh, **options):
     """Every point of one crop by itself, every mask at full size, no batching: the definition."""
-    predictor = SAM2ImagePredictor(model, **options)
+    predictor = SAM2ImagePredictor(model, zoom=False, **options)
     predictor.set_image(photo)
     found = []
     for point in amg.build_point_grid(3) * [W, H]:
