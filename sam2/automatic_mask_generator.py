@@ -141,6 +141,7 @@ class SAM2AutomaticMaskGenerator:
             max_hole_area=min_mask_region_area,
             max_sprinkle_area=min_mask_region_area,
             dtype=kwargs.get("dtype"),
+            zoom=False,
         )
         self.points_per_batch = points_per_batch
         self.pred_iou_thresh = pred_iou_thresh

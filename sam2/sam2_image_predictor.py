@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sam2.closeups import CloseUps, Features
 from sam2.preprocess import SAM2Transforms
 from sam2.video import read_picture
+from sam2.zoom import Prompt, Zoom, paste
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 # Low-resolution logits handed back, to be handed in again as mask_input, are clamped to +- this.
 LOGIT_LIMIT = 32.0
 
-OPTIONS = ("mask_threshold", "max_hole_area", "max_sprinkle_area", "dtype")
+OPTIONS = ("mask_threshold", "max_hole_area", "max_sprinkle_area", "dtype", "zoom")
 LABELS = (-1, 0, 1, 2, 3)
 
 Picture = np.ndarray | Image.Image | str | os.PathLike[str]
@@ -39,6 +41,9 @@ class SAM2ImagePredictor:
         max_sprinkle_area: likewise for islands, which are dropped.
         dtype: precision in which the model runs: torch.float32 (also inside a caller's autocast),
             torch.bfloat16 or torch.float16. None leaves a caller's autocast in force.
+        zoom: `predict` looks again at a crop in which the object fills the model's input (`sam2.zoom`):
+            better masks of a model of small input, for a few more encodings. None: as the model's
+            configuration says, which is no for the published models and yes for the packaged one.
         **kwargs: ignored, so that options meant for a builder may stand in one dictionary with these.
     """
 
@@ -50,6 +55,7 @@ class SAM2ImagePredictor:
         max_sprinkle_area: float = 0.0,
         *,
         dtype: torch.dtype | None = None,
+        zoom: bool | None = None,
         **kwargs: Any,
     ) -> None:
         if sam_model is None:
@@ -61,6 +67,7 @@ class SAM2ImagePredictor:
         self.model = sam_model
         self.dtype = dtype
         self.mask_threshold = mask_threshold
+        self.zoom = Zoom() if (sam_model.zoom if zoom is None else zoom) else None
         size = sam_model.image_size
         self._transforms = SAM2Transforms(size, mask_threshold, max_hole_area, max_sprinkle_area)
         self._bb_feat_sizes = [(size // stride, size // stride) for stride in (4, 8, 16)]
@@ -71,6 +78,8 @@ class SAM2ImagePredictor:
         self._object_scores: Tensor | None = None
         # what the decoder made of the picture asked last: its features, its index, position encoding, Picture
         self._prepared: tuple[dict[str, Any], int, Tensor, Any] | None = None
+        # of each picture, where predictions zoom in
+        self._closeups: list[CloseUps] = []
 
     @classmethod
     def from_pretrained(cls, model_id: str, **kwargs: Any) -> SAM2ImagePredictor:
@@ -96,6 +105,7 @@ class SAM2ImagePredictor:
         self._is_batch = False
         self._object_scores = None
         self._prepared = None
+        self._closeups = []
 
     # ------------------------------------------------------------------ pictures
 
@@ -125,6 +135,19 @@ class SAM2ImagePredictor:
     def _set_images(self, images: Sequence[Picture], is_batch: bool) -> None:
         pictures = [read_picture(image) for image in images]
         self.reset_predictor()
+        self._features = self._encode(pictures)
+        self._orig_hw = [(picture.shape[0], picture.shape[1]) for picture in pictures]
+        if self.zoom is not None:
+            embedding, high_res = self._features["image_embed"], self._features["high_res_feats"]
+            rows = [Features(embedding, high_res).row(i) for i in range(len(pictures))]
+            self._closeups = [
+                CloseUps(self.model, self.zoom, picture, row, self._encode_crops, self._precision)
+                for picture, row in zip(pictures, rows)
+            ]
+        self._is_image_set = True
+        self._is_batch = is_batch
+
+    def _encode(self, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
         inputs = torch.stack([self._to_input(picture) for picture in pictures])
         with self._precision():
             backbone_out = self.model.forward_image(inputs)
@@ -134,10 +157,11 @@ class SAM2ImagePredictor:
         maps = [
             level.permute(1, 2, 0).reshape(len(pictures), -1, *size) for level, size in zip(levels, sizes)
         ]
-        self._features = {"image_embed": maps[-1], "high_res_feats": maps[:-1]}
-        self._orig_hw = [(picture.shape[0], picture.shape[1]) for picture in pictures]
-        self._is_image_set = True
-        self._is_batch = is_batch
+        return {"image_embed": maps[-1], "high_res_feats": maps[:-1]}
+
+    def _encode_crops(self, crops: Sequence[np.ndarray]) -> Features:
+        encoded = self._encode(crops)
+        return Features(encoded["image_embed"], encoded["high_res_feats"])
 
     def _to_input(self, picture: np.ndarray) -> Tensor:
         if self.device.type == "cpu":
@@ -267,7 +291,12 @@ class SAM2ImagePredictor:
         logits, coords, labels, boxes = self._prep_prompts(
             point_coords, point_labels, box, mask_input, normalize_coords, img_idx
         )
-        outputs = self._predict(coords, labels, boxes, logits, multimask_output, return_logits, img_idx)
+        if self.zoom is None:
+            outputs = self._predict(coords, labels, boxes, logits, multimask_output, return_logits, img_idx)
+        else:
+            outputs = self._predict_zoomed(
+                coords, labels, boxes, logits, multimask_output, return_logits, img_idx
+            )
         masks, ious, low_res = (output.squeeze(0).float().cpu().numpy() for output in outputs)
         return masks, ious, low_res
 
@@ -355,19 +384,8 @@ class SAM2ImagePredictor:
     ) -> tuple[Tensor, Tensor]:
         """`_predict` before the resize: float32 logits [B, C, S / 4, S / 4] and predicted IoU [B, C]."""
         features = self._encoded()
-        points = None
-        if point_coords is not None and point_labels is not None:
-            points = (point_coords, point_labels)
-        if boxes is not None:
-            # A box is its two corners, as points of kinds 2 and 3 before all others.
-            corners = boxes.reshape(-1, 2, 2)
-            kinds = torch.tensor([[2, 3]], dtype=torch.int32, device=boxes.device).repeat(len(corners), 1)
-            if points is None:
-                points = (corners, kinds)
-            else:
-                points = (torch.cat([corners, points[0]], dim=1), torch.cat([kinds, points[1]], dim=1))
         with self._precision():
-            sparse, dense = self.model.sam_prompt_encoder(points=points, boxes=None, masks=mask_input)
+            sparse, dense = self._embed_prompts(point_coords, point_labels, boxes, mask_input)
             image_embed = features["image_embed"][img_idx][None]
             high_res = [level[img_idx][None] for level in features["high_res_feats"]]
             picture = None
@@ -396,6 +414,83 @@ class SAM2ImagePredictor:
             )
         self._object_scores = object_scores.float().flatten()
         return low_res.float(), ious.float()
+
+    def _embed_prompts(
+        self,
+        point_coords: Tensor | None,
+        point_labels: Tensor | None,
+        boxes: Tensor | None,
+        mask_input: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Sparse and dense embeddings; a box is its corners, as points of kinds 2 and 3 before all others."""
+        points = None
+        if point_coords is not None and point_labels is not None:
+            points = (point_coords, point_labels)
+        if boxes is not None:
+            corners = boxes.reshape(-1, 2, 2)
+            kinds = torch.tensor([[2, 3]], dtype=torch.int32, device=boxes.device).repeat(len(corners), 1)
+            if points is None:
+                points = (corners, kinds)
+            else:
+                points = (torch.cat([corners, points[0]], dim=1), torch.cat([kinds, points[1]], dim=1))
+        embedded: tuple[Tensor, Tensor] = self.model.sam_prompt_encoder(
+            points=points, boxes=None, masks=mask_input
+        )
+        return embedded
+
+    # ------------------------------------------------------------------ zooming
+
+    @torch.no_grad()
+    def _predict_zoomed(
+        self,
+        point_coords: Tensor | None,
+        point_labels: Tensor | None,
+        boxes: Tensor | None,
+        mask_input: Tensor | None,
+        multimask_output: bool,
+        return_logits: bool,
+        img_idx: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_predict`, from crops around the objects; without points or boxes from the mask alone."""
+        assert self.zoom is not None
+        size, closeups = self._orig_hw[img_idx], self._closeups[img_idx]
+        prompts = self._pixel_prompts(point_coords, point_labels, boxes, mask_input, size)
+        answers = closeups.answer(prompts, mask_input, multimask_output)
+        masks = torch.stack(
+            [
+                torch.stack([paste(view, size, prompt.box, self.zoom) for view, _ in offered])
+                for offered, prompt in zip(answers, prompts)
+            ]
+        )
+        ious = torch.tensor([[view.score for view, _ in offered] for offered in answers])
+        low_res = torch.stack([torch.stack([small for _, small in offered]) for offered in answers])
+        low_res = low_res.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        for offered, given_out in zip(answers, low_res.cpu().numpy()):
+            for (view, _), logits in zip(offered, given_out):
+                closeups.remember(view, logits)
+        self._object_scores = torch.tensor([offered[0][0].presence for offered in answers])
+        return masks if return_logits else masks > self.mask_threshold, ious, low_res
+
+    def _pixel_prompts(
+        self,
+        point_coords: Tensor | None,
+        point_labels: Tensor | None,
+        boxes: Tensor | None,
+        mask_input: Tensor | None,
+        size: tuple[int, int],
+    ) -> list[Prompt]:
+        """Prompts in the model's frame as each object's, in pixels of the picture."""
+        scale = np.array([size[1], size[0]], np.float32) / self.model.image_size
+        counts = [len(x) for x in (point_coords, boxes, mask_input) if x is not None]
+        prompts = []
+        for i in range(counts[0]):
+            points, labels, box = np.zeros((0, 2)), np.zeros(0, np.int32), None
+            if point_coords is not None and point_labels is not None:
+                points, labels = point_coords[i].cpu().numpy() * scale, point_labels[i].cpu().numpy()
+            if boxes is not None:
+                box = (boxes[i].reshape(2, 2).cpu().numpy() * scale).reshape(4)
+            prompts.append(Prompt(points, labels, box))
+        return prompts
 
     def _encoded(self) -> dict[str, Any]:
         if self._features is None:

@@ -41,6 +41,7 @@ _OVERRIDES = [
     "memory_encoder.mask_downsampler.embed_dim=32",
     "memory_encoder.fuser.layer.dim=32",
     "sam_mlp_dim=32",
+    "zoom=false",
 ]
 
 

@@ -42,6 +42,7 @@ TINY = (
     "model.memory_encoder.fuser.layer.dim=32",
     "model.memory_encoder.fuser.layer.layer_scale_init_value=0.1",
     "model.sam_mlp_dim=64",
+    "model.zoom=false",
 )
 
 

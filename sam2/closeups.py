@@ -1,0 +1,154 @@
+"""Crops of one picture, encoded when asked about and kept for the next prompt: what `sam2.zoom` looks at."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam2.zoom import Prompt, View, Window, Zoom, answer, moved
+
+if TYPE_CHECKING:
+    from sam2.modeling.sam2_base import SAM2Base
+
+KEPT_CROPS = 16
+"""Crops whose features are kept, and most that are encoded together."""
+KEPT_ANSWERS = 256
+"""Masks whose crop is remembered, so that it is known where they come back as `mask_input`."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Encoded pictures: the embedding [B, C, H, W], and the maps of strides 4 and 8, finest first."""
+
+    embedding: Tensor
+    high_res: list[Tensor]
+
+    def row(self, index: int) -> Features:
+        """Of one picture, batch 1."""
+        return Features(self.embedding[index][None], [level[index][None] for level in self.high_res])
+
+
+class CloseUps:
+    """Answers prompts on one picture from crops of it.
+
+    Args:
+        model: its prompt encoder and mask decoder answer.
+        zoom: how to look.
+        picture: uint8 RGB [H, W, 3].
+        whole: the whole picture, encoded.
+        encode: pictures to their features.
+        precision: the context in which the model runs.
+    """
+
+    def __init__(
+        self,
+        model: SAM2Base,
+        zoom: Zoom,
+        picture: np.ndarray,
+        whole: Features,
+        encode: Callable[[Sequence[np.ndarray]], Features],
+        precision: Callable[[], AbstractContextManager],
+    ) -> None:
+        self.model = model
+        self.zoom = zoom
+        self.picture = picture
+        self.size = (picture.shape[0], picture.shape[1])
+        self._everything = Window(0, 0, self.size[1], self.size[0])
+        self._whole = whole
+        self._encode = encode
+        self._precision = precision
+        self._crops: OrderedDict[Window, Features] = OrderedDict()
+        self._answers: OrderedDict[bytes, View] = OrderedDict()
+
+    def answer(
+        self, prompts: Sequence[Prompt], logits: Tensor | None, multimask: bool
+    ) -> list[list[tuple[View, Tensor]]]:
+        """Masks of each object, and each as low-resolution logits [s, s] of the whole picture.
+
+        logits: of the masks before, [1 or B, 1, s, s]; what was given out here is known by its values.
+        """
+        before: list[View | None] = [None] * len(prompts)
+        if logits is not None:
+            before = [self._known(given) for given in logits.expand(len(prompts), -1, -1, -1)[:, 0]]
+        answers = []
+        for views in answer(self._look, self.size, prompts, before, multimask, self.zoom):
+            small = [moved(view, self._everything).float() for view in views]
+            answers.append(list(zip(views, small)))
+        return answers
+
+    def remember(self, view: View, given_out: np.ndarray) -> None:
+        """The view comes back when a caller hands in what was given out for it, float32 [s, s]."""
+        self._answers[given_out.tobytes()] = view
+        while len(self._answers) > KEPT_ANSWERS:
+            self._answers.popitem(last=False)
+
+    def _known(self, logits: Tensor) -> View:
+        view = self._answers.get(logits.float().cpu().numpy().tobytes())
+        return view or View(self._everything, logits.float(), 0.0, 0.0)
+
+    def _look(
+        self, windows: Sequence[Window], prompts: Sequence[Prompt], logits: Tensor | None, multimask: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See `sam2.zoom.Look`."""
+        crops = self._features(windows)
+        points, labels = self._points(windows, prompts)
+        with self._precision():
+            sparse, dense = self.model.sam_prompt_encoder(
+                points=(points, labels) if points.shape[1] else None, boxes=None, masks=logits
+            )
+            masks, ious, _, presence = self.model.sam_mask_decoder(
+                image_embeddings=crops.embedding,
+                image_pe=self.model.sam_prompt_encoder.get_dense_pe(),
+                sparse_prompt_embeddings=sparse.expand(len(windows), -1, -1),
+                dense_prompt_embeddings=dense.expand(len(windows), -1, -1, -1),
+                multimask_output=multimask,
+                repeat_image=False,
+                high_res_features=crops.high_res,
+            )
+        return masks.float(), ious.float(), presence.float().flatten()
+
+    def _points(self, windows: Sequence[Window], prompts: Sequence[Prompt]) -> tuple[Tensor, Tensor]:
+        """Points [B, N, 2] in the model's frame and labels [B, N]: a box's corners first, as kinds 2 and 3.
+
+        Points outside their window are padding.
+        """
+        points, labels = [], []
+        for window, prompt in zip(windows, prompts):
+            here, kinds = prompt.points, np.where(window.holds(prompt.points), prompt.labels, -1)
+            if prompt.box is not None:
+                corners = prompt.box.reshape(2, 2).clip(window[:2], window[2:])
+                here, kinds = np.concatenate([corners, here]), np.concatenate([[2, 3], kinds])
+            scale = self.model.image_size / np.array(window.size[::-1])
+            points.append((here - np.array(window[:2])) * scale)
+            labels.append(kinds)
+        device = self.model.device
+        return (
+            torch.from_numpy(np.stack(points).astype(np.float32)).to(device),
+            torch.from_numpy(np.stack(labels).astype(np.int32)).to(device),
+        )
+
+    def _features(self, windows: Sequence[Window]) -> Features:
+        """Features of parts of the picture, a row each; those asked for last are kept."""
+        found = {self._everything: self._whole}
+        for window in windows:
+            if window in self._crops:
+                self._crops.move_to_end(window)
+                found[window] = self._crops[window]
+        new = [window for window in dict.fromkeys(windows) if window not in found]
+        for start in range(0, len(new), KEPT_CROPS):
+            chunk = new[start : start + KEPT_CROPS]
+            made = self._encode([self.picture[w.y0 : w.y1, w.x0 : w.x1] for w in chunk])
+            for row, window in enumerate(chunk):
+                found[window] = self._crops[window] = made.row(row)
+        while len(self._crops) > KEPT_CROPS:
+            self._crops.popitem(last=False)
+        rows = [found[window] for window in windows]
+        levels = zip(*(row.high_res for row in rows))
+        return Features(torch.cat([row.embedding for row in rows]), [torch.cat(level) for level in levels])
