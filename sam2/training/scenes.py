@@ -21,6 +21,14 @@ from sam2.training.pvs import Batch
 
 GROUND = 128
 """Labels from here on are pieces of the ground, smaller ones objects; 0 is whatever is no target."""
+SMALLEST_ZOOM = 48
+"""Side of the smallest crop around an object, pixels of the scene."""
+ZOOMED_SPAN = (0.25, 0.9)
+"""Bounds of the share of such a crop's side that the object spans."""
+SMALLEST_FOCUS = 60
+"""Pixels of the smallest object that is zoomed in on."""
+FOCUS = 0.4
+"""Share of such a crop's prompts that are about its object."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class SceneOptions:
     """Share that are pieces of the ground."""
     crop: float = 0.5
     """Smallest side of a random crop, as a share of the scene's."""
+    zoom: float = 0.0
+    """Share of scenes cropped around one of their objects, as a predictor that zooms in sees them."""
     weight: float = 1.0
     """Share of micro-batches, relative to the other pools."""
 
@@ -72,13 +82,31 @@ def _resized(frames: np.ndarray, size: int, how: Image.Resampling) -> np.ndarray
     return np.stack([np.asarray(Image.fromarray(f).resize((size, size), how)) for f in frames])
 
 
-def _altered(
-    frames: np.ndarray, owners: np.ndarray, size: int, crop: float, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Frames [T, S, S, 3] and owners [T, S, S] after a random crop, mirroring and change of colour."""
-    full = frames.shape[1]
+def _anywhere(full: int, crop: float, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Top, left and side of a random crop of a scene of side `full`."""
     side = round(full * rng.uniform(crop, 1)) if rng.random() < 0.8 else full
     y, x = rng.integers(0, full - side + 1, 2)
+    return int(y), int(x), side
+
+
+def _around(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Top, left and side of a crop in which the object of the mask [H, H] spans a quarter to nine tenths."""
+    full = len(mask)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    span = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+    side = min(full, max(SMALLEST_ZOOM, round(span / np.exp(rng.uniform(*np.log(ZOOMED_SPAN))))))
+    corner = []
+    for inside in (rows, columns):
+        middle = (inside[0] + inside[-1] + 1) / 2 + rng.normal(0, 0.08) * side
+        corner.append(int(np.clip(middle - side / 2, 0, full - side)))
+    return corner[0], corner[1], side
+
+
+def _altered(
+    frames: np.ndarray, owners: np.ndarray, size: int, crop: tuple[int, int, int], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frames [T, S, S, 3] and owners [T, S, S] after a crop (top, left, side), mirroring, other colours."""
+    y, x, side = crop
     frames = _resized(frames[:, y : y + side, x : x + side], size, Image.Resampling.BILINEAR)
     owners = _resized(owners[:, y : y + side, x : x + side], size, Image.Resampling.NEAREST)
     if rng.random() < 0.5:
@@ -96,10 +124,25 @@ def _altered(
     return frames, owners
 
 
+def _draw_focus(painting: Painting, owners: np.ndarray, rng: np.random.Generator) -> tuple[int, ...] | None:
+    """Owners of an object, or a part of one, to zoom in on: one that shows in owners [H, W]."""
+    area = np.bincount(owners.ravel(), minlength=256)
+    seen = [
+        t.owners
+        for t in painting.targets
+        if t.kind in ("whole", "part") and area[list(t.owners)].sum() >= SMALLEST_FOCUS
+    ]
+    return seen[int(rng.integers(len(seen)))] if seen else None
+
+
 def _draw_targets(
-    painting: Painting, owners: np.ndarray, options: SceneOptions, rng: np.random.Generator
+    painting: Painting,
+    owners: np.ndarray,
+    options: SceneOptions,
+    focus: tuple[int, ...] | None,
+    rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Masks bool [T, S, S] of targets that show enough in the first frame."""
+    """Masks bool [T, S, S] of targets that show enough in the first frame, many of them of the focus."""
     size = owners.shape[-1]
     area = np.bincount(owners[0].ravel(), minlength=256)
     least = max(20, size * size // 900)
@@ -109,6 +152,9 @@ def _draw_targets(
             kinds[target.kind].append(target.owners)
     masks = []
     for _ in range(options.objects):
+        if focus is not None and rng.random() < FOCUS:
+            masks.append(np.isin(owners, focus))
+            continue
         draw = rng.random()
         kind = (
             "ground"
@@ -151,10 +197,14 @@ class SceneBatches(Dataset[LoadedBatch]):
             times = pick_frames(len(painting.frames), options.frames, 2, rng)
             if options.frames > 1 and rng.random() < 0.5:
                 times.reverse()
-            shown, owners = _altered(
-                painting.frames[times], painting.owners[times], self.size, options.crop, rng
-            )
-            found = _draw_targets(painting, owners, options, rng)
+            owners = painting.owners[times]
+            focus = _draw_focus(painting, owners[0], rng) if rng.random() < options.zoom else None
+            if focus is None:
+                crop = _anywhere(owners.shape[1], options.crop, rng)
+            else:
+                crop = _around(np.isin(owners[0], focus), rng)
+            shown, owners = _altered(painting.frames[times], owners, self.size, crop, rng)
+            found = _draw_targets(painting, owners, options, focus, rng)
             if not found:
                 continue
             picture += [len(frames)] * len(found)
