@@ -97,13 +97,13 @@ def compiling() -> Iterator[None]:
         kind = f"{type(error).__module__}.{type(error).__name__}"
         if not kind.startswith(("torch._dynamo.", "torch._inductor.", "torch._functorch.", "triton.")):
             raise
-        raise CompileError(_advice(error)) from error
+        raise CompileError(_advice(getattr(error, "inner_exception", error))) from error
 
 
 def _advice(reason: object) -> str:
-    first_line = next((line for line in str(reason).splitlines() if line.strip()), type(reason).__name__)
+    first_line = next((line.strip() for line in str(reason).splitlines() if line.strip()), repr(reason))
     return (
-        f"torch.compile cannot run here ({first_line.strip()}). On a CPU it needs a C++ compiler "
+        f"torch.compile cannot run here ({first_line}). On a CPU it needs a C++ compiler "
         "(`apt-get install g++`, or set CXX to yours), on a GPU Triton (`pip install triton`). Without "
         "either, leave out vos_optimized and compile; static=True keeps fixed shapes and CUDA graphs"
     )

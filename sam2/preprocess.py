@@ -8,6 +8,7 @@ how the published models see them, and how the conformance goldens were made.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,6 +22,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sam2.ops import fill_small_regions
+from sam2.ops.transfer import upload
 from sam2.video import VideoReader
 from sam2.video.ahead import READ_AHEAD, ReadAhead
 
@@ -115,7 +117,15 @@ class SAM2Transforms(nn.Module):
 
 def normalize(image: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Float pictures [..., 3, H, W] of 0..1, less the mean, divided by the deviation, per channel."""
-    return (image - image.new_tensor(mean)[:, None, None]) / image.new_tensor(std)[:, None, None]
+    kind = image.dtype, image.device
+    return (image - _channels(tuple(mean), *kind)) / _channels(tuple(std), *kind)
+
+
+@functools.lru_cache(maxsize=16)
+def _channels(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """One value a channel [3, 1, 1]; kept, since making it on another device waits for that."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
 
 
 def mask_to_logits(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -215,11 +225,11 @@ class LazyFrames:
         if not -count <= index < count:
             raise IndexError(f"frame {index} of a video of {count} frames")
         index = int(index) % count
+        resized = None if self._ahead is None else self._ahead.take(index)
         if index in self._cache:
             self._cache.move_to_end(index)
-            return self._cache[index]
-        resized = None if self._ahead is None else self._ahead.take(index)
-        self.put(index, self._resized(self._read(index)) if resized is None else resized)
+        else:
+            self.put(index, self._resized(self._read(index)) if resized is None else resized)
         return self._cache[index]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -234,7 +244,7 @@ class LazyFrames:
         The threads end with the block.
 
         Args:
-            order: the frames that will be asked for. Others can be, too: they are read then.
+            order: the frames that will be asked for. Others can be in between: they are read then.
             wanted: asked shortly before a frame is read; where it says no, the frame is passed over.
         """
         if not self.read_ahead:
@@ -251,7 +261,7 @@ class LazyFrames:
 
     def put(self, index: int, resized: np.ndarray) -> None:
         """Holds a frame that `resize_frame` made, uint8 [S, S, 3]."""
-        pixels = torch.from_numpy(resized).to(self.device).permute(2, 0, 1)
+        pixels = upload(torch.from_numpy(resized), self.device).permute(2, 0, 1)
         self._cache[index] = normalize(pixels.contiguous().float() / 255.0, self.mean, self.std)
         if len(self._cache) > self.cache_size:
             self._cache.popitem(last=False)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sam2.memory.entry import MemoryEntry
+from sam2.ops.transfer import upload
 
 
 class SlotPool:
@@ -46,7 +47,7 @@ class SlotPool:
         wanted = {id(entry): entry for row in rows for entry in row if entry is not None}
         self._place(wanted)
         slots = [[0 if entry is None else self._slots[id(entry)][1] for entry in row] for row in rows]
-        index = upload(slots, torch.int64, self._values.device)
+        index = upload(torch.tensor(slots, dtype=torch.int64), self._values.device)
         return self._values.index_select(0, index.flatten()).unflatten(0, index.shape)
 
     def _place(self, wanted: dict[int, MemoryEntry]) -> None:
@@ -74,18 +75,10 @@ class SlotPool:
             self._slots[id(entry)] = weakref.ref(entry), slot
             slots.append(slot)
         parts = torch.cat([self._part(entry).to(self._values, non_blocking=True) for entry in missing])
-        self._values.index_copy_(0, upload(slots, torch.int64, self._values.device), parts)
+        self._values.index_copy_(0, upload(torch.tensor(slots), self._values.device), parts)
 
     def _grow(self, slots: int) -> None:
         old = self._values
         self._values = old.new_zeros(slots, *old.shape[1:])
         self._values[: len(old)] = old
         self._free += range(len(old), slots)
-
-
-def upload(values: Sequence, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers from the host as a tensor on a device, without waiting for it."""
-    tensor = torch.tensor(values, dtype=dtype)
-    if device.type == "cuda":
-        tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)

@@ -88,6 +88,34 @@ def components_torch(mask: Tensor) -> tuple[Tensor, Tensor]:
     return rank[parent[:size]].view(n, 1, h, w), area_of_root[parent[:size]].view(n, 1, h, w)
 
 
+MOST_ROUNDS = 64
+"""Areas up to this are judged by `small_components` on a device: its rounds grow with the area."""
+
+
+def small_components(mask: Tensor, max_area: int) -> Tensor:
+    """The pixels of components of at most `max_area` pixels, bool [N, 1, H, W] like `mask`.
+
+    In plain tensor operations whose number is fixed, so that nothing waits for the device. After
+    `max_area - 1` rounds in which every pixel takes the smallest index in its window, a small component has
+    one index. Others may have parts of that size with an index of their own, but those touch another one.
+    """
+    n, _, h, w = mask.shape
+    nowhere = n * h * w
+    foreground = mask[:, 0] != 0
+    index = torch.arange(nowhere, device=mask.device, dtype=torch.int32).view(n, h, w)
+    label = torch.where(foreground, index, nowhere)
+    for _ in range(max_area - 1):
+        label = torch.where(foreground, _window_minimum(label, nowhere), nowhere)
+    lowest = _window_minimum(label, nowhere)
+    highest = -_window_minimum(torch.where(foreground, -label, 1), 1)
+    touches = foreground & ((lowest != label) | (highest != label))
+    # an area beyond the limit stands for touching another index
+    count = torch.where(touches, max_area + 1, 1).flatten()
+    flat = label.flatten().long()
+    area = torch.zeros(nowhere + 1, dtype=count.dtype, device=mask.device).scatter_add_(0, flat, count)
+    return ((area[flat].view(n, h, w) <= max_area) & foreground)[:, None]
+
+
 def _window_minimum(values_NHW: Tensor, outside: int) -> Tensor:
     """The smallest of each pixel's 3x3 window, `outside` beyond the border."""
     padded = F.pad(values_NHW, (1, 1, 1, 1), value=outside)
@@ -113,11 +141,17 @@ def fill_small_regions(
     result = logits
     planes = logits.reshape(-1, 1, *logits.shape[-2:])
     if max_hole_area > 0:
-        _, areas = connected_components(planes <= threshold)
-        hole = ((areas > 0) & (areas <= max_hole_area)).view(logits.shape)
+        hole = _of_area(planes <= threshold, max_hole_area).view(logits.shape)
         result = result.masked_fill(hole, threshold + margin)
     if max_island_area > 0:
-        _, areas = connected_components(planes > threshold)
-        island = ((areas > 0) & (areas <= max_island_area)).view(logits.shape)
+        island = _of_area(planes > threshold, max_island_area).view(logits.shape)
         result = result.masked_fill(island, threshold - margin)
     return result
+
+
+def _of_area(mask: Tensor, max_area: float) -> Tensor:
+    """The pixels of components of at most `max_area` pixels."""
+    if mask.device.type != "cpu" and 1 <= max_area <= MOST_ROUNDS:
+        return small_components(mask, int(max_area))
+    _, areas = connected_components(mask)
+    return (areas > 0) & (areas <= max_area)

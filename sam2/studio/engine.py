@@ -173,7 +173,7 @@ class Bench:
             ]
             if prompt.choice is not None and prompt.choice < len(offers):
                 out = sam.choose(out, torch.tensor([prompt.choice], device=sam.device))
-        mask = self.engine.shown(out, 0, state.storage_device)
+        mask = self.engine.shown(out, state.storage_device)[0]
         record = pack({}, [mask.logits, mask.predicted_iou, mask.object_score_logits, out.obj_ptr])
         return Answer(self._result(mask, record if keep else b"", None, 0.0), offers)
 

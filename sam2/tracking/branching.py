@@ -121,8 +121,8 @@ def _steps(
         candidates = torch.tensor([chosen[i][1] for i in batch], device=offered.ious.device)
         out = engine.steps.choose(take_rows(offered, rows), candidates)
         memory = engine.encode_tracked(session, embedding, out)
-        for row, i in enumerate(batch):
-            mask = engine.shown(out, row, device)
+        shown = engine.shown(out, device)
+        for row, (i, mask) in enumerate(zip(batch, shown, strict=True)):
             offer, candidate = chosen[i]
             trusted = policy.trusts(offer.ious[candidate], offer.presence)
             features = None if memory is None else memory[row : row + 1].clone()

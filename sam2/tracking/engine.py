@@ -158,7 +158,7 @@ class TrackingEngine:
             prev_logits,
         )
         track.pending[frame_idx] = PendingMask(
-            self.shown(out, 0, session.storage_device),
+            self.shown(out, session.storage_device)[0],
             out.obj_ptr.to(session.storage_device),
             is_conditioning=is_init or correct_as_conditioning,
         )
@@ -281,8 +281,8 @@ class TrackingEngine:
             choice = [verdict.choice for verdict in verdicts]
             out = self.steps.choose(out, torch.tensor(choice, device=out.ious.device))
         memory = self.encode_tracked(session, features.embedding, out)
-        for i, track in enumerate(tracks):
-            mask = self.shown(out, i, session.storage_device)
+        shown = self.shown(out, session.storage_device)
+        for i, (track, mask) in enumerate(zip(tracks, shown, strict=True)):
             track.bank.add(
                 MemoryEntry(
                     frame_idx,
@@ -316,16 +316,14 @@ class TrackingEngine:
         track.follow(judge, frame_idx)
         return cast("Judge | None", judge)
 
-    def shown(self, out: FrameOutput, i: int, device: torch.device) -> ObjectMask:
-        """Object `i` of a step's output as it is stored: a copy, with its holes filled."""
-        logits = out.low_res_masks[i : i + 1]
+    def shown(self, out: FrameOutput, device: torch.device) -> list[ObjectMask]:
+        """The objects of a step's output as they are stored: copies, with their holes filled."""
+        logits = out.low_res_masks
         if self.fill_hole_area > 0:
             logits = fill_holes_in_mask_scores(logits, self.fill_hole_area)
-        return ObjectMask(
-            logits.to(device, copy=True),
-            out.ious[i : i + 1].amax(dim=-1).to(device, copy=True),
-            out.object_score_logits[i : i + 1].to(device, copy=True),
-        )
+        parts = (logits, out.ious.amax(dim=-1), out.object_score_logits)
+        rows = zip(*(part.split(1) for part in parts), strict=True)
+        return [ObjectMask(*(part.to(device, copy=True) for part in row)) for row in rows]
 
     # ------------------------------------------------------------------ results
 

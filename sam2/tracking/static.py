@@ -25,15 +25,19 @@ from torch import Tensor
 
 from sam2.compile import run_stages
 from sam2.memory.entry import MemoryEntry, MemorySelection
-from sam2.memory.pool import SlotPool, upload
+from sam2.memory.pool import SlotPool
 from sam2.modeling.memory_tokens import FixedMemories
 from sam2.modeling.outputs import FrameFeatures, FrameOutput
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.ops.graphs import GraphedCall, GraphPool
 from sam2.ops.precision import precision
+from sam2.ops.transfer import upload
 from sam2.tracking.steps import Steps
 
 MEMORY_DTYPE = torch.bfloat16
+POINTER_PLACES = 16
+"""Places for pointers come in multiples of this: a bias of keys whose number 16 divides is taken by attention
+kernels as it is, not copied for every query."""
 
 
 def bucket(count: int) -> int:
@@ -186,7 +190,9 @@ class StaticSteps(Steps):
             max(len(s.spatial) - self._recent, len(s.pointers) - self._pointers_read + 1) for s in selections
         )
         places = self._recent + bucket(spare)
-        pointer_places = self._pointers_read - 1 + bucket(spare) if self._pointers_read else 0
+        pointer_places = 0
+        if self._pointers_read:
+            pointer_places = -(-(self._pointers_read - 1 + bucket(spare)) // POINTER_PLACES) * POINTER_PLACES
         spatial = [_ends_apart(s.spatial, places) for s in selections]
         pointers = [_ends_apart(s.pointers, pointer_places) for s in selections]
         times = [
@@ -197,7 +203,7 @@ class StaticSteps(Steps):
         return FixedMemories(
             self._spatial.read([[part and part[1] for part in row] for row in spatial]),
             self._pointers.read([[part and part[1] for part in row] for row in pointers]),
-            upload(times, torch.float32, self.model.device),
+            upload(torch.tensor(times, dtype=torch.float32), self.model.device),
         )
 
     # ------------------------------------------------------------------ warming up

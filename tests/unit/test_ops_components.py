@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from sam2.ops import connected_components, fill_small_regions
-from sam2.ops.components import components_scipy, components_torch
+from sam2.ops.components import components_scipy, components_torch, small_components
 
 masks = arrays(bool, array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9))
 
@@ -121,6 +121,21 @@ def test_small_regions_are_judged_by_area(mask, hole, island):
         expected[(hole_areas > 0) & (hole_areas <= hole)] = 10.0
         expected[(island_areas > 0) & (island_areas <= island)] = -10.0
         np.testing.assert_array_equal(ours, expected)
+
+
+@settings(deadline=None)
+@given(batch=masks, limit=st.integers(1, 9))
+def test_small_components_are_those_of_few_pixels(batch, limit):
+    mask = torch.from_numpy(batch)[:, None]
+    _, areas = components_scipy(mask)
+    assert torch.equal(small_components(mask, limit), (areas > 0) & (areas <= limit))
+
+
+@pytest.mark.parametrize("density", [0.3, 0.5, 0.6])
+def test_small_components_of_large_masks(density):
+    mask = torch.from_numpy(np.random.RandomState(5).rand(3, 1, 128, 96) < density)
+    _, areas = components_scipy(mask)
+    assert torch.equal(small_components(mask, 8), (areas > 0) & (areas <= 8))
 
 
 def test_zero_logits_are_background():
