@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from signal import SIGINT, SIGTERM
 from types import FrameType
 from typing import Any
@@ -119,7 +119,7 @@ def follow(
                     if not (writer.in_order and one.reverse):
                         writer.add(frame)
                 if one.reverse:
-                    waiting.append(frame)
+                    waiting.append(replace(frame, labels=None))  # as large as the picture
                 done += 1
             for frame in reversed(waiting):
                 for writer in writers:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from sam2.prompts.files import ObjectPrompts
 
 DIRECTIONS = ("forward", "backward", "both")
+CACHE_BYTES = 2**29
+"""Of decoded frames: overlays read a frame again when others have been read ahead of it, at 8K too."""
 POLICIES = ("fifo", "stride", "motion", "distractor", "tree")
 
 _EXAMPLE = """\
@@ -140,7 +142,7 @@ def _run_file(args: argparse.Namespace, formats: Formats, objects: list[ObjectPr
         if getattr(args, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')} is for live sources, and {args.video} is a file")
     args.video = Path(args.video)
-    with open_video(args.video) as reader:
+    with open_video(args.video, cache_bytes=CACHE_BYTES) as reader:
         last = reader.num_frames - 1
         for entry in objects:
             for prompt in entry.prompts:

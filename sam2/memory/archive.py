@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-_HEAD = struct.Struct("<4sIQ")  # mark, CRC-32, length
+_HEAD = struct.Struct("<4sIQI")  # mark, CRC-32 of the record, its length, CRC-32 of these three
 _MARK = b"s2ar"
 
 
@@ -108,11 +108,13 @@ class Archive:
         with self._lock:
             record = self._host.pop(address, None)
             if record is not None:
+                length: int | None = len(record)
                 self.host_nbytes -= len(record)
-            else:
-                record = self._read(address)
-            if record is not None:
-                self._free.setdefault(_HEAD.size + len(record), []).append(address)
+            else:  # the head alone: an object of a long video has gigabytes in the file
+                found = self._head_at(address)
+                length = None if found is None else found[1]
+            if length is not None:
+                self._free.setdefault(_HEAD.size + length, []).append(address)
 
     def close(self) -> None:
         """Drops everything; the file is gone afterwards."""
@@ -130,7 +132,7 @@ class Archive:
         if limit is not None and address + _HEAD.size + len(record) > limit:
             self.fault = f"the budget of {limit:,} bytes for its file is spent (file_bytes)"
             return
-        data = _HEAD.pack(_MARK, zlib.crc32(record), len(record)) + record
+        data = _head(record) + record
         try:
             if self._file is None:
                 folder = self.options.folder
@@ -147,18 +149,32 @@ class Archive:
         self._lost.discard(address)
         self._written_end = max(self._written_end, address + len(data))
 
-    def _read(self, address: int) -> bytes | None:
+    def _head_at(self, address: int) -> tuple[int, int] | None:
+        """CRC-32 and length of the record in the file, which then stands at its first byte; None: damaged."""
         if self._file is None or address in self._lost:
             return None
         try:
             self._file.seek(address)
             head = self._file.read(_HEAD.size)
-            if len(head) < _HEAD.size:
-                return None
-            mark, checksum, length = _HEAD.unpack(head)
-            if mark != _MARK or address + length > self._end:
-                return None
+        except OSError:
+            return None
+        if len(head) < _HEAD.size:
+            return None
+        _, checksum, length, own = _HEAD.unpack(head)
+        return (checksum, length) if own == zlib.crc32(head[:-4]) else None
+
+    def _read(self, address: int) -> bytes | None:
+        head = self._head_at(address)
+        if head is None or self._file is None:
+            return None
+        checksum, length = head
+        try:
             record = self._file.read(length)
         except OSError:
             return None
         return record if len(record) == length and zlib.crc32(record) == checksum else None
+
+
+def _head(record: bytes) -> bytes:
+    head = _HEAD.pack(_MARK, zlib.crc32(record), len(record), 0)[:-4]
+    return head + struct.pack("<I", zlib.crc32(head))

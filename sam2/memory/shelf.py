@@ -123,6 +123,7 @@ class FrameMarks(MutableMapping[int, bool]):
         return self._marks[frame] == 2
 
     def __setitem__(self, frame: int, value: bool) -> None:
+        assert frame >= 0
         if frame >= len(self._marks):
             self._marks.extend(bytes(frame + 1 - len(self._marks)))
         self._marks[frame] = 2 if value else 1

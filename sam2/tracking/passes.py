@@ -70,6 +70,8 @@ def track_run(
 ) -> Iterator[FrameResult]:
     """Tracks through `frames`, and stops where a former pass's masks come back.
 
+    Prompts that come meanwhile hold from the next frame on.
+
     Args:
         settled_frames: stop after so many frames in a row whose masks are as they were before; 0 to go
             on to the end. The rest of the former pass then stands.
@@ -89,6 +91,7 @@ def _tracked(
 ) -> Iterator[FrameResult]:
     settled = 0
     for frame_idx in frames:
+        engine.commit(session)
         former = [track.found.get(frame_idx) for track in session.tracks.values()] if settled_frames else []
         result = engine.track_frame(session, frame_idx, reverse)
         yield result

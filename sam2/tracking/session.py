@@ -234,19 +234,20 @@ class VideoSession(PublishedState):
             video: where the video lies now; needed where it was not opened from a path. Streams need none:
                 hand the session to `StreamingTracker`.
             device: of the model that goes on.
-            storage: as in `init_state`.
+            storage: as in `init_state`; that of a stream is dropped by default, as `StreamingTracker` does.
 
         Raises:
             SessionFileError: not a session, or a damaged one. ValueError: another video.
         """
         device = torch.device(device)
-        storage = storage or StorageOptions()
         with saving.opened(path, "session") as (archive, known):
             offload_video, offload_state = known["offload"]
             source = None
             if known["endless"]:
                 reader = StreamReader(start=known["num_frames"])
-                images: Frames = LazyFrames(reader, known["image_size"], device, cache_size=1)
+                images: Frames = LazyFrames(
+                    reader, known["image_size"], device, cache_size=1, close_reader=True
+                )
             else:
                 if (video := known["video"] if video is None else video) is None:
                     raise ValueError(f"{path} was not made from a file: say video= where its frames are")
@@ -268,7 +269,7 @@ class VideoSession(PublishedState):
                 source=source,
                 endless=known["endless"],
                 policy=None if known["policy"] is None else policy_from_json(known["policy"]),
-                storage=storage,
+                storage=storage or StorageOptions(history="none" if known["endless"] else "all"),
             )
             for number, part in enumerate(known["objects"]):
                 track = session.track_for(part["id"])
@@ -325,10 +326,9 @@ class VideoSession(PublishedState):
         """Lets the video's file, the features and what was put away go."""
         self.features.clear()
         self.archive.close()
-        for owner in (self.images, getattr(self.images, "reader", None)):
-            close = getattr(owner, "close", None)
-            if close is not None:
-                close()
+        close = getattr(self.images, "close", None)
+        if close is not None:
+            close()
 
     def __getstate__(self) -> dict[str, Any]:
         state = {

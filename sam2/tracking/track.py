@@ -94,7 +94,8 @@ class ObjectTrack:
                 self.forget_frame(frame)
                 self.points.pop(frame, None)
                 self.masks_given.pop(frame, None)
-                self.dropped[frame] = True
+                if frame >= 0:  # others came from another video
+                    self.dropped[frame] = True
 
     def following(self, frame_idx: int, reverse: bool) -> Follower | None:
         """`follower`, where it saw the frame before this one in the same direction."""

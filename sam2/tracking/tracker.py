@@ -65,12 +65,14 @@ class StreamingTracker:
         start = 0 if session is None else session.num_frames
         self._reader = StreamReader(keep_frames, start)
         self._frames = frames = LazyFrames(
-            self._reader, model.image_size, model.device, cache_size=keep_frames
+            self._reader, model.image_size, model.device, cache_size=keep_frames, close_reader=True
         )
+        features = FeatureCache(feature_budget or FeatureBudget(keep_frames, host_bytes=0))
         if session is not None:
             if not session.endless:
                 raise ValueError("this session belongs to a video: go on with SAM2VideoPredictor.propagate")
             session.images = frames
+            session.features = features
             self.session = session
             return
         chosen = make_policy(policy, model.memory_policy)
@@ -83,7 +85,7 @@ class StreamingTracker:
             device=model.device,
             storage_device=model.device,
             endless=True,
-            features=FeatureCache(feature_budget or FeatureBudget(keep_frames, host_bytes=0)),
+            features=features,
             storage=storage or StorageOptions(history="none"),
             policy=replace(chosen, max_cond_frames=max_cond_frames),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
@@ -41,7 +41,7 @@ class ReadAhead(Generic[R, T]):
         self._wanted = wanted
         self._depth = depth
         self._left = deque(order)
-        self._begun: OrderedDict[int, Future[T]] = OrderedDict()
+        self._begun: dict[int, Future[T]] = {}
         self._turn = threading.Lock()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="sam2-read-ahead")
         workers = min(depth, os.cpu_count() or 1)
@@ -49,16 +49,9 @@ class ReadAhead(Generic[R, T]):
         self._begin()
 
     def take(self, index: int) -> T | None:
-        """What was made of `index`, None where it was not begun; what comes before it is dropped."""
+        """What was made of `index`, None where it was not begun; its place goes to a coming one."""
         with self._turn:
-            if index not in self._begun and index not in self._left:
-                return None
-            made: Future[T] | None = None
-            while self._begun and made is None:
-                first, future = self._begun.popitem(last=False)
-                made = future if first == index else None
-            while made is None and self._left.popleft() != index:
-                pass
+            made = self._begun.pop(index, None)
             self._begin()
         try:
             return None if made is None else made.result()

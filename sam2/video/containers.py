@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 from sam2.video.errors import VideoError, VideoWarning
 from sam2.video.packets import FrameIndex, build_index, decoded_frames, open_container
 from sam2.video.picture import onto_white
-from sam2.video.reader import VideoReader
+from sam2.video.reader import VideoReader, near_rate
 
 __all__ = ["ContainerReader"]
 
@@ -153,7 +153,7 @@ def _average_rate(announced: Fraction, timestamps: np.ndarray) -> Fraction:
     # Times in milliseconds round short videos noticeably.
     if abs(measured / float(announced) - 1) < 0.01 + 0.002 / length:
         return announced
-    return Fraction(measured).limit_denominator(1001)
+    return near_rate(measured)
 
 
 class _Cursor:
@@ -196,7 +196,12 @@ class _Cursor:
                 self._last = self._ahead
                 self._ahead = next(self._frames, None)
                 number, frame = self._last
-                if keep is not None and first_kept is not None and first_kept <= number < index:
+                if (
+                    keep is not None
+                    and first_kept is not None
+                    and first_kept <= number < index
+                    and not frame.is_corrupt
+                ):
                     keep(number, self._rgb(frame))
             if self._last is not None:
                 number, frame = self._last

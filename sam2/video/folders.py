@@ -13,7 +13,7 @@ from PIL import Image
 
 from sam2.video.errors import PictureError, VideoError
 from sam2.video.picture import PICTURE_SUFFIXES, picture_size, read_picture
-from sam2.video.reader import VideoReader
+from sam2.video.reader import VideoReader, near_rate
 
 __all__ = ["FolderReader", "PictureReader", "frame_files", "is_picture", "natural_key", "natural_sorted"]
 
@@ -126,7 +126,7 @@ class PictureReader(VideoReader):
             self.timestamps = self._frame_times(image)
             length = float(self.timestamps[-1])
             if length > 0:
-                self.fps = Fraction((len(self.timestamps) - 1) / length).limit_denominator(1001)
+                self.fps = near_rate((len(self.timestamps) - 1) / length)
         else:
             image.close()
             self.timestamps = np.zeros(1)

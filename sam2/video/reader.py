@@ -343,4 +343,10 @@ def _checked_rate(fps: float | Fraction | None) -> Fraction:
         return DEFAULT_FPS
     if not 0 < fps < 100_000:
         raise VideoError(f"fps is {fps}: it must be above 0")
-    return Fraction(fps).limit_denominator(1001)
+    return near_rate(fps)
+
+
+def near_rate(fps: float | Fraction) -> Fraction:
+    """A rate above 0 as a fraction of small numbers, 24000/1001 and one frame an hour included."""
+    exact = Fraction(fps)
+    return exact.limit_denominator(1001) if exact >= 1 else 1 / (1 / exact).limit_denominator(1001)

@@ -19,6 +19,7 @@ from sam2.video.aside import Aside, written_aside
 from sam2.video.audio import AudioTrack
 from sam2.video.codecs import VideoCodec, choose_codec
 from sam2.video.errors import VideoError
+from sam2.video.reader import near_rate
 
 __all__ = ["FrameFolderSink", "VideoSink"]
 
@@ -76,7 +77,7 @@ class VideoSink:
         self.path = Path(path)
         self.frames_written = 0
         self._codec: VideoCodec = choose_codec(self.path, codec, crf, alpha)
-        self._rate = None if fps is None else Fraction(fps).limit_denominator(1001)
+        self._rate = None if fps is None else near_rate(fps)
         self._timestamps = None if timestamps is None else np.asarray(timestamps, np.float64)
         self._size = size
         self._audio_from = audio_from
@@ -202,7 +203,7 @@ class VideoSink:
         if self._timestamps is not None and len(self._timestamps) > 1:
             length = float(self._timestamps[-1] - self._timestamps[0])
             if length > 0:
-                return Fraction((len(self._timestamps) - 1) / length).limit_denominator(1001)
+                return near_rate((len(self._timestamps) - 1) / length)
         return Fraction(25)
 
     def _frame_length(self) -> Fraction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from video_samples import picture
 
-from sam2.video import PictureError, VideoError, VideoNotFoundError, natural_sorted, open_video
+from sam2.video import (
+    PictureError,
+    VideoError,
+    VideoNotFoundError,
+    VideoSink,
+    natural_sorted,
+    open_video,
+)
 
 FRAMES = [picture(i, 12, 20) for i in range(12)]
 
@@ -205,3 +213,16 @@ def test_a_wrong_dtype_is_named_with_its_frame() -> None:
         pytest.raises(VideoError, match=r"frame 1.*int64"),
     ):
         reader[1]
+
+
+def test_a_frame_an_hour(tmp_path: Path) -> None:
+    frames = [picture(i) for i in range(3)]
+    with open_video(frames, fps=1 / 3600) as reader:
+        assert reader.fps == Fraction(1, 3600)
+        assert reader.timestamps.tolist() == [0, 3600, 7200]
+    with VideoSink(tmp_path / "v.mp4", timestamps=[0, 3600, 7200]) as sink:
+        for frame in frames:
+            sink.write(frame)
+    with open_video(tmp_path / "v.mp4") as reader:
+        assert float(reader.fps) == pytest.approx(1 / 3600)
+        np.testing.assert_allclose(reader.timestamps, [0, 3600, 7200])
