@@ -284,7 +284,7 @@ class Bench:
         passed = {"ours": 0, "theirs": 0}
 
         def ours() -> Tensor:
-            asked = (generator._ask_batch(torch.from_numpy(b), crop, 0) for b in batches)
+            asked = (generator._ask_batch(b, b, 0) for b in map(torch.from_numpy, batches))
             found = [generator._sieve(some, crop) for some in asked]
             for data in found:
                 for _, logits in generator._at_full_size(data["low_res"], crop):

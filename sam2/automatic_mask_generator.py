@@ -297,9 +297,10 @@ class SAM2AutomaticMaskGenerator:
         device = self.predictor.device
         grid_px = grid * np.array(crop.hw[::-1])
         points = torch.as_tensor(grid_px, dtype=torch.float32, device=device)
+        coords = self.predictor._transforms.transform_coords(points, normalize=True, orig_hw=crop.hw)
         asked: Iterator[MaskData] = (
-            self._ask_batch(batch, crop, img_idx)
-            for (batch,) in batch_iterator(self.points_per_batch, points)
+            self._ask_batch(some_points, some_coords, img_idx)
+            for some_points, some_coords in batch_iterator(self.points_per_batch, points, coords)
         )
         if _runs_ahead(device):
             # a sieve waits for the device: once for all points, where a CPU sieves each batch to save memory
@@ -317,21 +318,26 @@ class SAM2AutomaticMaskGenerator:
         data["crop_boxes"] = torch.tensor(crop.box, device=device).repeat(len(data["rles"]), 1)
         return data
 
-    def _ask_batch(self, points_px: Tensor, crop: Crop, img_idx: int) -> MaskData:
-        """Low-resolution masks at some points [N, 2] (pixels of the crop), without waiting for the device."""
-        low_res, ious = self._ask(points_px, crop.hw, None, self.multimask_output, img_idx)
+    def _ask_batch(self, points_px: Tensor, coords: Tensor, img_idx: int) -> MaskData:
+        """Low-resolution masks at some points, without waiting for the device.
+
+        Args:
+            points_px: [N, 2], pixels of the crop.
+            coords: the same in the model's frame.
+        """
+        low_res, ious = self._ask(coords, None, self.multimask_output, img_idx)
+        per_point = low_res.shape[1]
         data = MaskData(
             low_res=low_res.flatten(0, 1),
             iou_preds=ious.flatten(),
-            points=points_px.repeat_interleave(low_res.shape[1], dim=0),
+            points=points_px.repeat_interleave(per_point, dim=0),
         )
         if self.use_m2m:
+            repeated = coords.repeat_interleave(per_point, dim=0)
             refined = [
-                self._ask(
-                    some_points, crop.hw, some.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)[:, None], False, img_idx
-                )
-                for some_points, some in batch_iterator(
-                    self.points_per_batch, data["points"], data["low_res"]
+                self._ask(some_coords, some_masks.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)[:, None], False, img_idx)
+                for some_coords, some_masks in batch_iterator(
+                    self.points_per_batch, repeated, data["low_res"]
                 )
             ]
             data["low_res"] = torch.cat([masks[:, 0] for masks, _ in refined])
@@ -339,15 +345,9 @@ class SAM2AutomaticMaskGenerator:
         return data
 
     def _ask(
-        self,
-        points_px: Tensor,
-        crop_hw: tuple[int, int],
-        mask_input: Tensor | None,
-        multimask_output: bool,
-        img_idx: int,
+        self, coords: Tensor, mask_input: Tensor | None, multimask_output: bool, img_idx: int
     ) -> tuple[Tensor, Tensor]:
-        """Low-resolution logits [N, C, h, w] and predicted IoU [N, C] of one foreground point each."""
-        coords = self.predictor._transforms.transform_coords(points_px, normalize=True, orig_hw=crop_hw)
+        """Low-resolution logits [N, C, h, w] and predicted IoU [N, C] of one foreground point each [N, 2]."""
         labels = torch.ones(len(coords), 1, dtype=torch.int32, device=coords.device)
         return self.predictor._decode(
             coords[:, None], labels, None, mask_input, multimask_output, img_idx=img_idx

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 from pycocotools import mask as coco
+from torch.utils._python_dispatch import TorchDispatchMode
 from training_helpers import tiny_model
 
 from sam2 import automatic_mask_generator
@@ -317,6 +318,42 @@ def test_a_device_sieves_all_points_at_once_to_the_same_masks(model, photo, monk
     generator.stage = stage
     same(generator.generate(photo), expected)
     assert stages == ["encode", "ask", "sieve", "nms", "rle"]
+
+
+class Waits(TorchDispatchMode):
+    """Names of operations that would wait for a device: values read, sizes from values, host data."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        waiting = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "equal", "is_nonzero")
+        if by_mask or name in waiting:
+            self.names.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.filterwarnings("ignore:TF32")
+@pytest.mark.parametrize("use_m2m", [False, True])
+def test_nothing_waits_while_points_are_asked(model, photo, monkeypatch, use_m2m):
+    monkeypatch.setattr(automatic_mask_generator, "_runs_ahead", lambda device: True)
+    generator = SAM2AutomaticMaskGenerator(model, **LOOSE, points_per_batch=2, use_m2m=use_m2m)
+    watched = {}
+
+    @contextlib.contextmanager
+    def stage(name):
+        watched[name] = Waits()
+        with watched[name]:
+            yield
+
+    generator.stage = stage
+    with torch.backends.mkldnn.flags(enabled=False):  # the plain layers, as on a GPU
+        assert generator.generate(photo)
+    assert watched["ask"].names == []
+    assert "nonzero" in watched["sieve"].names
 
 
 def test_pictures_in_batches(model, photo):
