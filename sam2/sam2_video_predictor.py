@@ -16,7 +16,7 @@ from sam2.modeling.outputs import FrameFeatures
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.ops.precision import checked_dtype
 from sam2.tracking.engine import FrameResult, TrackingEngine
-from sam2.tracking.features import FeatureBudget, FeatureCache
+from sam2.tracking.features import FeatureBudget, FeatureCache, default_budget
 from sam2.tracking.passes import Direction, FusedResult, first_prompted, fuse, planned, track_run
 from sam2.tracking.prompting import ObjectPrompt
 from sam2.tracking.session import NothingToTrackError, VideoSession, VideoSource
@@ -167,8 +167,8 @@ class SAM2VideoPredictor(SAM2Base):
             async_loading_frames: taken as published; every pass reads its frames ahead in threads.
             storage: where masks and memories of past frames go; by default they stay in host memory up to
                 1 GiB and then go to a temporary file.
-            feature_budget: where encoded frames are kept for later prompts and passes; by default four on
-                the device and 128 MiB in host memory.
+            feature_budget: where encoded frames are kept for later prompts and passes; by default four and
+                128 MiB more in host memory on a CPU, 16 on another device.
             policy: which memories a frame reads: "fifo" (as published), "stride", "motion" (SAMURAI),
                 "distractor" (DAM4SAM), "tree" (SAM2Long), or a policy; None for the model's own, which is
                 "fifo". With "tree", frames may change after they were yielded.
@@ -189,7 +189,7 @@ class SAM2VideoPredictor(SAM2Base):
             offload_state_to_cpu=offload_state_to_cpu,
             source=source,
             storage=storage or StorageOptions(),
-            features=FeatureCache(feature_budget),
+            features=FeatureCache(feature_budget or default_budget(device)),
             policy=None if policy is None else make_policy(policy, self.memory_policy),
         )
         self.engine.features(session, 0)  # so that the first prompt answers at once

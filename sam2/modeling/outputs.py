@@ -73,8 +73,8 @@ class FrameOutput:
 
     def in_float32(self) -> FrameOutput:
         """The same in float32, whatever the model ran in."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return FrameOutput(*(None if value is None else value.float() for value in values))
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return FrameOutput(**{name: None if x is None else x.float() for name, x in values.items()})
 
 
 def take_rows(out: FrameOutput, rows: Tensor) -> FrameOutput:

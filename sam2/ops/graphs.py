@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -10,8 +10,6 @@ from torch import Tensor
 
 WARM_UP_CALLS = 3
 """Calls before recording: kernels are chosen, libraries and compilers make what they need."""
-
-Shapes = tuple[tuple[torch.Size, torch.dtype], ...]
 
 
 class GraphPool:
@@ -25,7 +23,7 @@ class GraphPool:
 
 
 class GraphedCall:
-    """A function of tensors, replayed from a CUDA graph for each shape of its inputs.
+    """A function of tensors, replayed from a CUDA graph for each shape of its inputs and each variant.
 
     Args:
         function: tensors to a tuple of tensors. It must not read values of tensors on the host, nor make
@@ -36,13 +34,17 @@ class GraphedCall:
     def __init__(self, function: Callable[..., tuple[Tensor, ...]], pool: GraphPool | None = None) -> None:
         self.function = function
         self.pool = pool
-        self._recorded: dict[Shapes, _Recorded] = {}
+        self._recorded: dict[Hashable, _Recorded] = {}
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The function's results, the caller's to keep."""
+    def __call__(self, *inputs: Tensor, variant: Hashable = None) -> tuple[Tensor, ...]:
+        """The function's results, the caller's to keep.
+
+        Args:
+            variant: whatever else the function depends on.
+        """
         if self.pool is None:
             return self.function(*inputs)
-        key = tuple((x.shape, x.dtype) for x in inputs)
+        key = variant, *((x.shape, x.dtype) for x in inputs)
         if key not in self._recorded:
             self._recorded[key] = _Recorded(self.function, inputs, self.pool)
         return self._recorded[key].replay(inputs)

@@ -34,3 +34,11 @@ def precision(device: torch.device, dtype: torch.dtype | None) -> AbstractContex
         return torch.autocast(device.type, enabled=False)
     # uncached: weights that were cast once and kept would dangle in captured graphs
     return torch.autocast(device.type, dtype=dtype, cache_enabled=False)
+
+
+def resolved(device: torch.device, dtype: torch.dtype | None) -> torch.dtype:
+    """`dtype`, or that of a caller's autocast where it is None; float32 without either."""
+    if dtype is not None:
+        return dtype
+    kind = device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32

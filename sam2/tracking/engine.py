@@ -29,6 +29,8 @@ __all__ = ["FrameResult", "TrackingEngine", "keep_strongest"]
 PREVIOUS_LOGIT_BOUND = 32.0
 """Previous logits are clamped to this magnitude before they are corrected."""
 MEMORY_DTYPE = torch.bfloat16
+MOVED_TOGETHER = 16
+"""Frames whose memories leave a device other than the CPU at a time."""
 
 
 class TrackingEngine:
@@ -259,7 +261,9 @@ class TrackingEngine:
                 return policy.expired(track.bank, frame_idx, frame)
 
             if session.storage.history == "all":
-                track.put_away(expired)
+                # from another device in lumps: each move waits for it
+                if session.storage_device.type == "cpu" or frame_idx % MOVED_TOGETHER == 0:
+                    track.put_away(expired)
             else:
                 track.drop(expired)
                 if session.endless and policy.max_cond_frames > 0:

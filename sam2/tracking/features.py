@@ -40,6 +40,12 @@ class FeatureBudget:
             raise ValueError(f"precision is {self.precision!r}: say 'exact' or 'bfloat16'")
 
 
+def default_budget(device: torch.device) -> FeatureBudget:
+    """On the CPU as `FeatureBudget` says; elsewhere 16 frames on the device and none in host memory, since
+    moving features there waits for the device."""
+    return FeatureBudget() if device.type == "cpu" else FeatureBudget(device_frames=16, host_bytes=0)
+
+
 class FeatureCache:
     """Features by frame: those used last on the device, older ones in host memory, then in a file.
 

@@ -30,7 +30,7 @@ from sam2.modeling.memory_tokens import FixedMemories
 from sam2.modeling.outputs import FrameFeatures, FrameOutput
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.ops.graphs import GraphedCall, GraphPool
-from sam2.ops.precision import precision
+from sam2.ops.precision import precision, resolved
 from sam2.ops.transfer import upload
 from sam2.tracking.steps import Steps
 
@@ -68,7 +68,7 @@ class StaticSteps(Steps):
         self._spatial = SlotPool(_cells, (side * side, model.mem_dim), slots, device, MEMORY_DTYPE)
         self._pointers = SlotPool(_pointer, (model.hidden_dim,), 2 * slots, device, torch.float32)
         self._lock = threading.RLock()
-        self._encodings: list[Tensor] = []
+        self._encodings: dict[torch.dtype, list[Tensor]] = {}
         self._met: set[Hashable] = set()
         pool = GraphPool(device) if device.type == "cuda" else None
         self._encode_graph = GraphedCall(self._encode, pool)
@@ -80,6 +80,15 @@ class StaticSteps(Steps):
         """CUDA graphs recorded so far; 0 where there are none."""
         return sum(map(len, (self._encode_graph, self._track_graph, self._remember_graph)))
 
+    def _precision(self) -> AbstractContextManager:
+        # explicit, whoever asked for it: what a caller's autocast keeps would not outlive it
+        return precision(self.model.device, resolved(self.model.device, self.dtype))
+
+    @property
+    def _variant(self) -> tuple[torch.dtype, bool]:
+        """What graphs depend on beside shapes."""
+        return resolved(self.model.device, self.dtype), self.model.memory_pooling
+
     def batch_key(self, selection: MemorySelection) -> Hashable:
         return selection.is_empty
 
@@ -88,10 +97,12 @@ class StaticSteps(Steps):
     @torch.inference_mode()
     def encode_image(self, image: Tensor) -> FrameFeatures:
         with self._lock:
-            if not self._encodings:
+            dtype = self._variant[0]
+            if dtype not in self._encodings:
                 with eagerly():
-                    self._encodings = super().encode_image(image).encodings
-            return FrameFeatures(list(self._encode_graph(_made_here(image)[None])), self._encodings)
+                    self._encodings[dtype] = super().encode_image(image).encodings
+            maps = self._encode_graph(_made_here(image)[None], variant=self._variant)
+            return FrameFeatures(list(maps), self._encodings[dtype])
 
     @torch.inference_mode()
     def track(self, features: FrameFeatures, selections: Sequence[MemorySelection]) -> FrameOutput:
@@ -99,13 +110,12 @@ class StaticSteps(Steps):
         padded = [*selections, *[selections[0]] * (bucket(count) - count)]
         with self._lock:
             if selections[0].is_empty:
-                out = super().track(features, padded)
-                parts = (getattr(out, name) for name in _PARTS)
+                parts = _parts(super().track(features, padded))
             else:
                 memories = self._memories(padded)
                 inputs = (features.encodings[-1], *memories, *map(_made_here, features.maps))
                 self._meet(("track", memories.times.shape), partial(self._track, *inputs))
-                parts = iter(self._track_graph(*inputs))
+                parts = self._track_graph(*inputs, variant=self._variant)
         return FrameOutput(**{name: part[:count] for name, part in zip(_PARTS, parts, strict=True)})
 
     @torch.inference_mode()
@@ -130,7 +140,7 @@ class StaticSteps(Steps):
             before = None if prev_logits is None else _made_here(prev_logits)
 
             def run() -> FrameOutput:
-                with precision(self.model.device, self.dtype):
+                with self._precision():
                     embedding = self.model.condition(features, memories).contiguous()
                     return self.model.decode(embedding, features.high_res, points, before, multimask)
 
@@ -152,30 +162,30 @@ class StaticSteps(Steps):
             self._meet(("remember",), partial(self._remember, *inputs, is_mask_from_pts=is_mask_from_pts))
             if is_mask_from_pts:
                 return self._remember(*inputs, is_mask_from_pts=True)[0][:count]
-            return self._remember_graph(*inputs)[0][:count]
+            return self._remember_graph(*inputs, variant=self._variant)[0][:count]
 
     def _meet(self, shape: Hashable, run: Callable[[], object]) -> None:
         """Has tables for a new shape made before a compiler or a graph sees them."""
-        if shape not in self._met:
+        if (shape, self._variant) not in self._met:
             with eagerly():
                 run()
-            self._met.add(shape)
+            self._met.add((shape, self._variant))
 
     # ------------------------------------------------------------------ functions of tensors alone
 
     def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        with precision(self.model.device, self.dtype):
+        with self._precision():
             return tuple(self.model.encode_image(images).maps)
 
     def _track(
         self, encoding: Tensor, spatial: Tensor, pointers: Tensor, times: Tensor, *maps: Tensor
     ) -> tuple[Tensor, ...]:
         features = FrameFeatures(list(maps), [encoding])
-        with precision(self.model.device, self.dtype):
+        with self._precision():
             embedding = self.model.condition(features, FixedMemories(spatial, pointers, times))
             multimask = self.model._use_multimask(False, None)
             out = self.model.decode(embedding, features.high_res, multimask_output=multimask).in_float32()
-        return tuple(getattr(out, name) for name in _PARTS)
+        return _parts(out)
 
     def _remember(
         self, embedding: Tensor, logits: Tensor, object_score_logits: Tensor, is_mask_from_pts: bool
@@ -274,6 +284,10 @@ class StaticSteps(Steps):
 
 
 _PARTS = ("low_res_multimasks", "ious", "low_res_masks", "obj_ptr", "object_score_logits", "tokens")
+
+
+def _parts(out: FrameOutput) -> tuple[Tensor, ...]:
+    return tuple(getattr(out, name) for name in _PARTS)
 
 
 def _cells(entry: MemoryEntry) -> Tensor:

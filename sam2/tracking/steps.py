@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ class Steps:
         self.model = model
         self.dtype = checked_dtype(dtype)
 
+    def _precision(self) -> AbstractContextManager:
+        return precision(self.model.device, self.dtype)
+
     def batch_key(self, selection: MemorySelection) -> Hashable:
         """Objects whose selections have equal keys may run as one batch."""
         return selection.shape
@@ -37,13 +41,13 @@ class Steps:
     @torch.inference_mode()
     def encode_image(self, image: Tensor) -> FrameFeatures:
         """Encodes one normalised frame, float32 [3, S, S] on the model's device."""
-        with precision(self.model.device, self.dtype):
+        with self._precision():
             return self.model.encode_image(image[None])
 
     @torch.inference_mode()
     def track(self, features: FrameFeatures, selections: Sequence[MemorySelection]) -> FrameOutput:
         """Follows objects to a frame that was not prompted; their selections have equal `batch_key`s."""
-        with precision(self.model.device, self.dtype):
+        with self._precision():
             return self.model.step(features, selections).in_float32()
 
     @torch.inference_mode()
@@ -61,7 +65,7 @@ class Steps:
             selection: what the frame reads; None where it is prompted before it was tracked.
         """
         selections = None if selection is None else [selection]
-        with precision(self.model.device, self.dtype):
+        with self._precision():
             out = self.model.step(
                 features, selections, point_inputs, mask_input, prev_logits, selection is None
             )
@@ -70,7 +74,7 @@ class Steps:
     @torch.inference_mode()
     def choose(self, out: FrameOutput, choice: Tensor) -> FrameOutput:
         """As `SAM2Base.choose`."""
-        with precision(self.model.device, self.dtype):
+        with self._precision():
             return self.model.choose(out, choice).in_float32()
 
     @torch.inference_mode()
@@ -79,7 +83,7 @@ class Steps:
     ) -> Tensor:
         """As `SAM2Base.encode_memory`, of low-resolution logits [B, 1, S / 4, S / 4]."""
         masks = enlarge(logits, self.model.image_size)
-        with precision(self.model.device, self.dtype):
+        with self._precision():
             return self.model.encode_memory(embedding, masks, object_score_logits, is_mask_from_pts)
 
     def warm_up(
