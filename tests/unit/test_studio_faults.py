@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -125,6 +126,25 @@ def test_odd_videos(browser: Browser, root: Path) -> None:
         assert browser.propagate(session["id"])["masked"] == [[0, count - 1]]
         picture = browser.get(f"/api/sessions/{session['id']}/frames/0.jpg?width=16")
         assert Image.open(io.BytesIO(picture.content)).width == 16
+
+
+def test_a_video_of_ten_bits_and_hdr_is_shown_tracked_and_exported(browser: Browser, root: Path) -> None:
+    # not by libx265, which writes beyond its buffers where frames are small
+    with av.open(str(root / "hdr.mp4"), "w") as container:
+        options = {"x264-params": "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"}
+        stream = container.add_stream("libx264", rate=10, options=options)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p10le"
+        for picture in clip(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    session = browser.open("hdr.mp4")
+    assert (session["width"], session["height"], session["frames"]) == (WIDTH, HEIGHT, 4)
+    answer = browser.get(f"/api/sessions/{session['id']}/frames/3.jpg")
+    shown = np.asarray(Image.open(io.BytesIO(answer.content)), dtype=float)
+    assert np.corrcoef(shown.ravel(), clip(4)[3].ravel().astype(float))[0, 1] > 0.9
+    browser.click(session["id"], [18, 18, 1])
+    assert browser.propagate(session["id"])["masked"] == [[0, 3]]
+    assert browser.exported(session["id"], "overlay")["state"] == "done"
 
 
 def test_a_camera_faster_than_the_model_has_pictures_dropped(
