@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from sam2.cli import doctor as verb
 from sam2.cli import main
 from sam2.compile import CompileError
-from sam2.doctor import check, check_weights, checks
+from sam2.doctor import MODES, PRECISIONS, check, check_weights, checks
 from sam2.doctor.golden import deviations, golden_answers, golden_model, reference
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
@@ -45,6 +46,11 @@ def test_deviations_are_told(expected: dict[str, torch.Tensor]) -> None:
     assert told["click"].mask_iou == 0
     assert told["tracked"].max == float("inf")
     assert told["tracked"].mask_iou == 0
+
+
+def test_the_command_knows_all_there_is() -> None:
+    assert tuple(PRECISIONS) == verb._PRECISIONS
+    assert verb._MODES == MODES
 
 
 def test_from_the_command(capsys: pytest.CaptureFixture[str]) -> None:
