@@ -167,16 +167,20 @@ def paste(view: View, size: tuple[int, int], box: np.ndarray | None, zoom: Zoom)
     return whole
 
 
-def around(box: Sequence[float] | np.ndarray, factor: float, size: tuple[int, int], smallest: int) -> Window:
-    """A square around the middle of a box, `factor` times its longer side, moved and cut to fit a picture."""
-    x0, y0, x1, y1 = map(float, box)
-    side = math.ceil(max(factor * max(x1 - x0, y1 - y0), smallest))
+def square(x: float, y: float, side: float, size: tuple[int, int]) -> Window:
+    """A square of `side` pixels around (x, y), moved and cut to fit a picture of (height, width)."""
     edges = []
-    for low, high, limit in ((x0, x1, size[1]), (y0, y1, size[0])):
-        span = min(side, limit)
-        start = min(max(math.floor((low + high - span) / 2), 0), limit - span)
+    for middle, limit in ((x, size[1]), (y, size[0])):
+        span = min(math.ceil(side), limit)
+        start = min(max(math.floor(middle - span / 2), 0), limit - span)
         edges.append((start, start + span))
     return Window(edges[0][0], edges[1][0], edges[0][1], edges[1][1])
+
+
+def around(box: Sequence[float] | np.ndarray, factor: float, size: tuple[int, int], smallest: int) -> Window:
+    """A square around the middle of a box, of `factor` times its longer side or `smallest`, in a picture."""
+    x0, y0, x1, y1 = map(float, box)
+    return square((x0 + x1) / 2, (y0 + y1) / 2, max(factor * max(x1 - x0, y1 - y0), smallest), size)
 
 
 def extent(view: View) -> np.ndarray | None:

@@ -16,11 +16,13 @@ from types import FrameType
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from sam2.cli.formats import RESULT, Formats, mark_of
 from sam2.cli.load import choose_model
 from sam2.cli.report import report
 from sam2.cli.results import ResultFile
+from sam2.close_tracker import CloseResult, CloseTracker
 from sam2.formats import Found, FrameMasks, Marks, ObjectInfo, OutputFolder, Source
 from sam2.memory import TreePolicy
 from sam2.prompts.files import ObjectPrompts, prompts_to_json
@@ -31,6 +33,8 @@ from sam2.video import VideoReader
 from sam2.video.folders import FolderReader
 
 INTERRUPTED = 130
+CLOSE_OBJECTS = 6
+"""Most objects that are followed from near without being asked to: each costs an encoding a frame."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ def follow(
     passes = plan(args.direction, prompted, reader.num_frames, args.start, args.frames)
     source = _source(args, reader, objects, passes)
     with ExitStack() as stack:
-        session = stack.enter_context(predictor.init_state(reader, policy=args.policy))
+        video = _followed(args, predictor, reader, len(objects))
+        stack.callback(video.close)
         result = ResultFile(
             args.verb,
             {
@@ -98,6 +103,7 @@ def follow(
                 "input": _input_details(args, reader),
                 "prompts": prompts_to_json(objects),
                 "policy": args.policy,
+                "zoom": isinstance(video, CloseTracker),
                 "direction": args.direction,
                 "start": passes[0].start,
             },
@@ -108,11 +114,11 @@ def follow(
             writers.append(writer)
         stop = stack.enter_context(Stop())
         began = time.monotonic()
-        _prompt(predictor, session, objects)
+        _prompt(predictor, video, objects)
         done = 0
         for one in passes:
             waiting: list[FrameMasks] = []
-            for found in _tracked(predictor, session, one, stop):
+            for found in _tracked(predictor, video, one, stop):
                 frame = _frame(found, reader, formats.has("davis"))
                 result.add(frame)
                 for writer in writers:
@@ -184,51 +190,79 @@ def _source(
     )
 
 
-def _prompt(predictor: SAM2VideoPredictor, session: VideoSession, objects: Sequence[ObjectPrompts]) -> None:
+def _followed(
+    args: argparse.Namespace, predictor: SAM2VideoPredictor, reader: VideoReader, objects: int
+) -> VideoSession | CloseTracker:
+    """The video, seen whole, or each object from near: as asked, else where that pays."""
+    pays = predictor.zoom and objects <= CLOSE_OBJECTS and args.policy != "tree"
+    if pays if args.zoom is None else args.zoom:
+        return CloseTracker(predictor, reader, policy=args.policy)
+    return predictor.init_state(reader, policy=args.policy)
+
+
+def _prompt(
+    predictor: SAM2VideoPredictor, video: VideoSession | CloseTracker, objects: Sequence[ObjectPrompts]
+) -> None:
     for entry in objects:
         for prompt in entry.prompts:
-            if prompt.mask is not None:
-                predictor.add_new_mask(session, prompt.frame, entry.id, prompt.mask.pixels)
+            pointed: dict[str, Any] = {
+                "points": None if prompt.points is None else prompt.points.coords,
+                "labels": None if prompt.points is None else prompt.points.labels,
+                "box": None if prompt.box is None else prompt.box.array,
+            }
+            mask = None if prompt.mask is None else prompt.mask.pixels
+            if isinstance(video, CloseTracker):
+                video.prompt(prompt.frame, entry.id, mask=mask, **pointed)
+            elif mask is not None:
+                predictor.add_new_mask(video, prompt.frame, entry.id, mask)
             else:
-                predictor.add_new_points_or_box(
-                    session,
-                    prompt.frame,
-                    entry.id,
-                    points=None if prompt.points is None else prompt.points.coords,
-                    labels=None if prompt.points is None else prompt.points.labels,
-                    box=None if prompt.box is None else prompt.box.array,
-                )
+                predictor.add_new_points_or_box(video, prompt.frame, entry.id, **pointed)
 
 
 def _tracked(
-    predictor: SAM2VideoPredictor, session: VideoSession, one: Pass, stop: Stop
-) -> Iterator[FrameResult]:
+    predictor: SAM2VideoPredictor, video: VideoSession | CloseTracker, one: Pass, stop: Stop
+) -> Iterator[FrameResult | CloseResult]:
     """Results of one run, each of them final."""
-    policy = predictor.engine.policy(session)
     distance = abs(one.frames[-1] - one.start)
+    if isinstance(video, CloseTracker):
+        yield from _tracked_closely(video, one, distance, stop)
+        return
+    policy = predictor.engine.policy(video)
     revised: list[int] = []
-    with closing(predictor.propagate(session, one.start, distance, one.reverse)) as results:  # type: ignore[type-var]
+    with closing(predictor.propagate(video, one.start, distance, one.reverse)) as results:  # type: ignore[type-var]
         for found in results:
             if isinstance(policy, TreePolicy):  # later frames may choose another pathway
                 revised.append(found.frame_idx)
             else:
                 if found.frame_idx in one.frames:
                     yield found
-                session.forget_tracked((found.frame_idx, one.start), policy.horizon())
+                video.forget_tracked((found.frame_idx, one.start), policy.horizon())
             if stop.asked:
                 break
     for frame_idx in revised:
         if frame_idx in one.frames:
-            yield predictor.engine.result(session, frame_idx)
+            yield predictor.engine.result(video, frame_idx)
 
 
-def _frame(found: FrameResult, reader: VideoReader, with_labels: bool) -> FrameMasks:
+def _tracked_closely(video: CloseTracker, one: Pass, distance: int, stop: Stop) -> Iterator[CloseResult]:
+    with closing(video.propagate(one.start, distance, one.reverse)) as results:  # type: ignore[type-var]
+        for found in tqdm(results, desc="follow from near", total=distance + 1, disable=None):
+            if found.frame_idx in one.frames:
+                yield found
+            video.forget_tracked((found.frame_idx, one.start))
+            if stop.asked:
+                break
+
+
+def _frame(found: FrameResult | CloseResult, reader: VideoReader, with_labels: bool) -> FrameMasks:
     index = found.frame_idx
     file_name = reader.files[index].name if isinstance(reader, FolderReader) else f"{index:05d}.png"
     return masks_of(found, file_name, float(reader.timestamps[index]), with_labels)
 
 
-def masks_of(found: FrameResult, file_name: str, when: float | None, with_labels: bool) -> FrameMasks:
+def masks_of(
+    found: FrameResult | CloseResult, file_name: str, when: float | None, with_labels: bool
+) -> FrameMasks:
     """A result as writers take it; `with_labels` gives each pixel to the object that claims it most."""
     logits = found.logits[:, 0]
     masks = (logits > 0).cpu().numpy()

@@ -79,6 +79,12 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
         "fourth; motion (SAMURAI), distractor (DAM4SAM), tree (SAM2Long, some three times the work): see "
         "docs/policies.md",
     )
+    parser.add_argument(
+        "--zoom",
+        action=argparse.BooleanOptionalAction,
+        help="follow each object from near, in a window that moves with it; one encoding an object and frame "
+        "(default: for a model that says so, as the packaged one does, and up to 6 objects of a file)",
+    )
     live = parser.add_argument_group("live sources", "tracked forwards until they end, or Ctrl-C")
     live.add_argument(
         "--input-format",
@@ -163,6 +169,8 @@ def _run_live(args: argparse.Namespace, formats: Formats, objects: list[ObjectPr
     from sam2.formats import OutputFolder
     from sam2.video.live import shown_name
 
+    if args.zoom:
+        raise ValueError("--zoom is for files: frames of a live source are seen whole")
     if args.direction != "forward" or args.start is not None:
         raise ValueError("--direction and --start are for files: a live source is tracked as its frames come")
     name = re.sub(r"[^\w.-]+", "-", shown_name(args.video)).strip("-") or "stdin"

@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sam2.close_tracker import CloseTracker
 from sam2.evaluation.classical import opencv
-from sam2.evaluation.clicks import Segmenter, boxes_of, masks_iou, next_clicks
+from sam2.evaluation.clicks import BoolMasks, Segmenter, boxes_of, masks_iou, next_clicks
 from sam2.evaluation.real import MEDIA, BoolMask, Outline
 from sam2.sam2_video_predictor import SAM2VideoPredictor
-from sam2.video import open_video
+from sam2.video import VideoReader, open_video
 
 PROMPTS = ("box", "click_1")
 
@@ -80,26 +82,53 @@ def present(tracks: Sequence[Track], media: Path = MEDIA) -> dict[Path, list[Tra
 def follow_with_model(
     tool: str, predictor: SAM2VideoPredictor, clip: Path, tracks: Sequence[Track]
 ) -> Iterator[Followed]:
-    """Each track from its box and from one click, all in one pass."""
-    session = predictor.init_state(str(clip))
-    size = session["video_height"], session["video_width"]
+    """Each track from its box and from one click, all in one pass; from near where the model zooms."""
     asked = [(track, prompt) for prompt in PROMPTS for track in tracks]
-    truths = [{t: o.mask(size) for t, o in track.outlines.items()} for track, _ in asked]
-    for place, ((_, prompt), truth) in enumerate(zip(asked, truths)):
-        first, mask = next(iter(truth.items()))
-        if prompt == "box":
-            predictor.add_new_points_or_box(session, first, place, box=boxes_of(mask[None])[0])
-        else:
-            coords, labels = next_clicks(mask[None], None)
-            predictor.add_new_points_or_box(session, first, place, points=coords[0], labels=labels[0])
-    ious: list[dict[int, float]] = [{} for _ in asked]
-    for frame, ids, logits in predictor.propagate_in_video(session):
-        for place, mask_logits in zip(ids, logits):
-            if frame in truths[place]:
-                found = (mask_logits[0] > 0).cpu().numpy()
-                ious[place][frame] = float(masks_iou(found, truths[place][frame]))
+    with open_video(clip) as video:
+        size = video.height, video.width
+        truths = [{t: o.mask(size) for t, o in track.outlines.items()} for track, _ in asked]
+        prompts = [(prompt, *next(iter(truth.items()))) for (_, prompt), truth in zip(asked, truths)]
+        masks = _followed_closely if predictor.zoom else _followed_whole
+        ious: list[dict[int, float]] = [{} for _ in asked]
+        for frame, shown in masks(predictor, video, prompts):
+            for place, truth in enumerate(truths):
+                if frame in truth and frame >= prompts[place][1]:
+                    ious[place][frame] = float(masks_iou(shown[place], truth[frame]))
     for (track, prompt), by_frame in zip(asked, ious):
         yield Followed(tool, track.clip, track.name, prompt, by_frame)
+
+
+Prompts = Sequence[tuple[str, int, BoolMask]]
+"""Of each object: the kind of prompt, its frame, and the mask that it points at."""
+
+
+def _pointed(kind: str, mask: BoolMask) -> dict[str, Any]:
+    if kind == "box":
+        return {"box": boxes_of(mask[None])[0]}
+    coords, labels = next_clicks(mask[None], None)
+    return {"points": coords[0], "labels": labels[0]}
+
+
+def _followed_whole(
+    predictor: SAM2VideoPredictor, video: VideoReader, prompts: Prompts
+) -> Iterator[tuple[int, BoolMasks]]:
+    """(frame, masks [N, H, W]); frames are seen whole."""
+    with predictor.init_state(video) as session:
+        for place, (kind, first, mask) in enumerate(prompts):
+            predictor.add_new_points_or_box(session, first, place, **_pointed(kind, mask))
+        for frame, _, logits in predictor.propagate_in_video(session):
+            yield frame, (logits[:, 0] > 0).cpu().numpy()
+
+
+def _followed_closely(
+    predictor: SAM2VideoPredictor, video: VideoReader, prompts: Prompts
+) -> Iterator[tuple[int, BoolMasks]]:
+    """(frame, masks [N, H, W]); each object is seen in a window of its own."""
+    with CloseTracker(predictor, video) as tracker:
+        for place, (kind, first, mask) in enumerate(prompts):
+            tracker.prompt(first, place, **_pointed(kind, mask))
+        for result in tracker.propagate():
+            yield result.frame_idx, result.masks.cpu().numpy()
 
 
 def follow_with_flow(

@@ -25,6 +25,7 @@ def test_the_command_knows_every_policy():
 def test_files_hold_the_masks_of_the_library(sam2, tmp_path, checkpoint, policy):
     clip = write_clip(tmp_path / "clip.mp4", count=6)
     ask = ["track", clip, "--point", "32,32", "--policy", policy, "--format", "png", "--out", "o"]
+    ask.append("--no-zoom")
     outcome = sam2(*ask, "--model", checkpoint)
     assert outcome.code == 0, outcome.err
     assert json.loads((tmp_path / "o/result.json").read_text())["policy"] == policy

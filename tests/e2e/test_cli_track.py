@@ -18,6 +18,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from sam2.build_sam import build_sam2_video_predictor
+from sam2.close_tracker import CloseTracker
 from sam2.masks.png import read_label_map, read_mask
 from sam2.video import open_video
 
@@ -43,7 +44,7 @@ def frames_of(folder):
 
 def test_every_format_holds_the_masks_of_the_library(sam2, tmp_path, frames_folder, checkpoint, predictor):
     outcome = sam2(
-        "track", frames_folder, "--point", "32,32", "--model", checkpoint, "--out", "out",
+        "track", frames_folder, "--point", "32,32", "--no-zoom", "--model", checkpoint, "--out", "out",
         "--format", "overlay,davis,png", "--format", "coco,yolo,cutout,background,cvat,labelstudio,csv",
     )  # fmt: skip
     assert (outcome.code, outcome.err) == (0, "")
@@ -131,6 +132,7 @@ def test_directions(sam2, tmp_path, checkpoint, options, expected, start):
 def test_both_directions_give_what_the_library_gives(sam2, tmp_path, checkpoint, predictor):
     clip = write_clip(tmp_path / "clip.mp4", count=7)
     ask = ["track", clip, "--frame", 3, "--point", "41,32", "--direction", "both", "--format", "png"]
+    ask.append("--no-zoom")
     assert sam2(*ask, "--model", checkpoint, "--out", "o").code == 0
     session = predictor.init_state(str(clip))
     predictor.add_new_points_or_box(session, 3, 1, np.array([[41.0, 32.0]]), np.array([1]))
@@ -153,7 +155,7 @@ def test_many_objects_prompted_on_different_frames(sam2, tmp_path, frames_folder
     ]  # fmt: skip
     (tmp_path / "p.json").write_text(json.dumps({"version": 1, "objects": objects}))
     outcome = sam2(
-        "track", frames_folder, "--prompts", "p.json", "--model", checkpoint, "--out", "o",
+        "track", frames_folder, "--prompts", "p.json", "--no-zoom", "--model", checkpoint, "--out", "o",
         "--format", "png,davis,coco,overlay",
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
@@ -173,6 +175,28 @@ def test_many_objects_prompted_on_different_frames(sam2, tmp_path, frames_folder
         np.testing.assert_array_equal(read_label_map(tmp_path / f"o/davis/{name}"), winner)
     names = {category["name"] for category in COCO(tmp_path / "o/coco.json").dataset["categories"]}
     assert names == {"disc", "object"}  # what has no name is not of another's class
+
+
+def test_objects_are_followed_from_near_where_the_model_says_so(sam2, tmp_path, checkpoint, predictor):
+    clip = write_clip(tmp_path / "clip.mp4", count=7)
+    objects = [
+        {"id": 1, "prompts": [{"frame": 3, "box": [20, 10, 60, 60]}]},
+        {"id": 4, "prompts": [{"frame": 3, "points": [[41, 32]], "labels": [1]}]},
+    ]
+    (tmp_path / "p.json").write_text(json.dumps({"version": 1, "objects": objects}))
+    ask = ["track", clip, "--prompts", "p.json", "--direction", "both", "--format", "png"]
+    assert sam2(*ask, "--model", checkpoint, "--out", "o").code == 0
+    assert result_of(tmp_path / "o")["zoom"]
+    expected = {}
+    with open_video(clip) as video, CloseTracker(predictor, video) as tracker:
+        tracker.prompt(3, 1, box=[20, 10, 60, 60])
+        tracker.prompt(3, 4, points=[[41, 32]], labels=[1])
+        for reverse in (True, False):
+            expected |= {r.frame_idx: r.masks.numpy() for r in tracker.propagate(3, reverse=reverse)}
+    assert sorted(expected) == list(range(7))
+    for index, masks in expected.items():
+        for object_id, mask in zip((1, 4), masks):
+            np.testing.assert_array_equal(read_mask(tmp_path / f"o/png/{object_id}/{index:05d}.png"), mask)
 
 
 def test_memory_is_let_go_without_changing_results():
