@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     from sam2.studio.guard import is_loopback
     from sam2.studio.server import address, listen
+    from sam2.studio.server import run as serve
     from sam2.studio.settings import Settings
 
     token = args.token_file.read_text().strip() if args.token_file else None
@@ -64,15 +65,14 @@ def run(args: argparse.Namespace) -> int:
     root, start = Settings.of_path(args.path)
     settings = Settings(root, start, args.model, args.device, args.host, args.port, token)
     _check_installed()
-    bound = listen(args.host, args.port)
-    url = address(settings, bound.getsockname()[1])
-    print(f"sam2 studio: {url}   (Ctrl-C ends it)", flush=True)
-    if not args.no_browser:
-        _open_browser(url)
-    from sam2.studio.server import run as serve
-
-    with contextlib.suppress(KeyboardInterrupt):
-        serve(settings, bound)
+    with settings.claimed():
+        bound = listen(args.host, args.port)
+        url = address(settings, bound.getsockname()[1])
+        print(f"sam2 studio: {url}   (Ctrl-C ends it)", flush=True)
+        if not args.no_browser:
+            _open_browser(url)
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(settings, bound)
     return 0
 
 

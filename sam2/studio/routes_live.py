@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from sam2.studio.context import client_of, studio_of
 from sam2.studio.hub import Outbox
 from sam2.studio.live import LiveTracker
+from sam2.studio.scheduler import BusyError
 from sam2.studio.schemas import LivePrompt, LiveRemove
 from sam2.studio.session import MissingError
 from sam2.studio.studio import Studio, owner_of
@@ -124,7 +125,7 @@ class Camera:
                         await self._socket.send_json(await self._ask(self._tracker.prompt, one))
                 if picture is not None:
                     await self._socket.send_json(await self._ask(self._tracker.step, picture))
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, BusyError) as error:
                 await self._tell_error(error)
 
 

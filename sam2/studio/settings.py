@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import IO
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,29 @@ class Settings:
         except OSError:
             cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
             return _made(cache / "sam2-studio" / str(self.root.resolve()).strip("/").replace("/", "-"))
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other studios away from the folder for a while: two would write to the same sessions.
+
+        Raises:
+            ValueError: another one is at work there.
+        """
+        with open(self.folder / "lock", "w") as file:
+            if os.name == "posix":
+                _lock(file, self.root)
+            yield
+
+
+def _lock(file: IO[str], root: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"another studio serves {root} already: use its page, or end it first") from None
+    except OSError as error:  # a network's file system may know no locks
+        log.warning("%s cannot be locked: open it in one studio at a time (%s)", root, error)
 
 
 def _made(folder: Path) -> Path:

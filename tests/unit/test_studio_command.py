@@ -13,6 +13,7 @@ import pytest
 from studio_helpers import make_media
 
 from sam2.cli import main
+from sam2.studio.settings import Settings
 
 
 def test_what_cannot_be_served_is_said_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,6 +22,9 @@ def test_what_cannot_be_served_is_said_in_a_line(tmp_path: Path, capsys: pytest.
     (tmp_path / "token").write_text("short")
     assert main(["studio", str(tmp_path), "--token-file", str(tmp_path / "token"), "--no-browser"]) == 2
     assert "16 characters" in capsys.readouterr().err
+    with Settings(tmp_path).claimed():
+        assert main(["studio", str(tmp_path), "--no-browser", "--port", "0"]) == 2
+        assert "another studio serves" in capsys.readouterr().err
 
 
 def start(root: Path) -> tuple[subprocess.Popen[str], httpx.Client]:
