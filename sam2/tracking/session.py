@@ -326,9 +326,7 @@ class VideoSession(PublishedState):
         """Lets the video's file, the features and what was put away go."""
         self.features.clear()
         self.archive.close()
-        close = getattr(self.images, "close", None)
-        if close is not None:
-            close()
+        getattr(self.images, "close", lambda: None)()
 
     def __getstate__(self) -> dict[str, Any]:
         state = {

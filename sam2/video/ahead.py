@@ -1,15 +1,18 @@
-"""Frames that will be asked for in a known order, read and made ready beforehand by threads."""
+"""Frames read before they are asked for, by threads: by number in a known order, or one after another."""
 
 from __future__ import annotations
 
 import os
+import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-__all__ = ["READ_AHEAD", "ReadAhead"]
+import numpy as np
+
+__all__ = ["READ_AHEAD", "ReadAhead", "frames_ahead"]
 
 READ_AHEAD = 4
 """Frames that are read before they are asked for: memory for so many, and no more, is taken."""
@@ -75,3 +78,45 @@ class ReadAhead(Generic[R, T]):
 
     def _finished(self, reading: Future[R]) -> T:
         return self._finish(reading.result())
+
+
+def frames_ahead(start: Callable[[], Iterator[np.ndarray]], depth: int) -> Iterator[np.ndarray]:
+    """Run the iterator in a thread, at most `depth` frames ahead; the thread ends with the consumer."""
+    ready: queue.Queue[tuple[np.ndarray | None, BaseException | None]] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def offer(item: tuple[np.ndarray | None, BaseException | None]) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.05)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        failure: BaseException | None = None
+        frames = start()
+        try:
+            for frame in frames:
+                if not offer((frame, None)):
+                    break
+        except BaseException as error:
+            failure = error
+        finally:
+            getattr(frames, "close", lambda: None)()
+        offer((None, failure))
+
+    thread = threading.Thread(target=work, name="sam2-read-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            frame, failure = ready.get()
+            if frame is None:
+                if failure is not None:
+                    raise failure
+                return
+            yield frame
+    finally:
+        stop.set()
+        thread.join()

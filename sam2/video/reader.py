@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import queue
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from sam2.video.ahead import frames_ahead
 from sam2.video.errors import PictureError, VideoError, VideoNotFoundError
 
 __all__ = ["VideoReader", "VideoSource", "open_video"]
@@ -119,7 +119,7 @@ class VideoReader(ABC):
         self._check_open()
         ahead = self.prefetch if prefetch is None else prefetch
         if ahead > 0:
-            return _read_ahead(lambda: self._sequence(numbers), ahead)
+            return frames_ahead(lambda: self._sequence(numbers), ahead)
         return self._sequence(numbers)
 
     def close(self) -> None:
@@ -203,48 +203,6 @@ class FrameCache:
     def clear(self) -> None:
         self._frames.clear()
         self.nbytes = 0
-
-
-def _read_ahead(start: Callable[[], Iterator[np.ndarray]], depth: int) -> Iterator[np.ndarray]:
-    """Run the iterator in a thread, at most `depth` frames ahead; the thread ends with the consumer."""
-    ready: queue.Queue[tuple[np.ndarray | None, BaseException | None]] = queue.Queue(maxsize=depth)
-    stop = threading.Event()
-
-    def offer(item: tuple[np.ndarray | None, BaseException | None]) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.05)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        failure: BaseException | None = None
-        frames = start()
-        try:
-            for frame in frames:
-                if not offer((frame, None)):
-                    break
-        except BaseException as error:
-            failure = error
-        finally:
-            getattr(frames, "close", lambda: None)()
-        offer((None, failure))
-
-    thread = threading.Thread(target=work, name="sam2-read-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            frame, failure = ready.get()
-            if frame is None:
-                if failure is not None:
-                    raise failure
-                return
-            yield frame
-    finally:
-        stop.set()
-        thread.join()
 
 
 def open_video(
