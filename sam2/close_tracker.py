@@ -37,7 +37,7 @@ ONLY = 0
 class Following:
     """How a window follows its object."""
 
-    margin: float = 2.5
+    margin: float = 3.0
     """Side of the window, over the object's longer side."""
     smallest: int = 64
     """Side of the smallest window, pixels."""
@@ -126,6 +126,15 @@ class _Close:
         if self.frames.window(frame_idx) != window or frame_idx not in self.frames.windows:
             self.frames.windows[frame_idx] = window
             self.session.features.clear()  # what it holds was seen through other windows
+
+    def mask_on(self, frame_idx: int, size: tuple[int, int]) -> np.ndarray | None:
+        """The object's latest mask on a frame, bool [H, W]; None where it has none."""
+        track = self.session.tracks.get(ONLY)
+        shown = None if track is None else track.latest(frame_idx)
+        if shown is None:
+            return None
+        view = View(self.frames.window(frame_idx), shown.logits[0, 0].float(), 0.0, 0.0)
+        return (paste(view, size, None, Zoom()) > 0).cpu().numpy()
 
     def view(self, result: FrameResult) -> View:
         """The object's mask on a frame of its own video."""
@@ -222,7 +231,11 @@ class CloseTracker:
         if points is not None:
             coords = np.concatenate([coords, np.asarray(points, np.float32).reshape(-1, 2)])
             kinds = np.concatenate([kinds, np.asarray(labels, np.int32).reshape(-1)])
-        whole = self._as_mask(mask) if mask is not None else self._segmented(frame_idx, coords, kinds, box)
+        if mask is not None:
+            whole = self._as_mask(mask)
+        else:
+            before = close.mask_on(frame_idx, self.size) if box is None else None
+            whole = self._segmented(frame_idx, coords, kinds, box, before)
         window = self._window_of(whole, box)
         if frame_idx in close.frames.windows and close.session.tracks:
             old = close.frames.window(frame_idx)
@@ -361,7 +374,10 @@ class CloseTracker:
 
     # ------------------------------------------------------------------ prompts
 
-    def _segmented(self, frame_idx: int, coords: np.ndarray, labels: np.ndarray, box: Any) -> np.ndarray:
+    def _segmented(
+        self, frame_idx: int, coords: np.ndarray, labels: np.ndarray, box: Any, before: np.ndarray | None
+    ) -> np.ndarray:
+        """The mask bool [H, W] for a prompt; `before` is the one that it corrects."""
         if self._shown != frame_idx:
             self._shown = None
             self._pictures.set_image(self.video[frame_idx])
@@ -370,7 +386,8 @@ class CloseTracker:
             coords if len(coords) else None,
             labels if len(coords) else None,
             box,
-            multimask_output=box is None and len(coords) == 1,
+            None if before is None else self._pictures.mask_to_input(before),
+            multimask_output=box is None and before is None and len(coords) == 1,
         )
         found: np.ndarray = masks[ious.argmax()] > 0
         return found

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sam2.zoom import Prompt, View, Window, Zoom, answer, moved
+from sam2.zoom import Prompt, View, Window, Zoom, answer, moved, near
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -82,6 +82,13 @@ class CloseUps:
             small = [moved(view, self._everything).float() for view in views]
             answers.append(list(zip(views, small)))
         return answers
+
+    def remember_mask(self, mask: np.ndarray, given_out: np.ndarray) -> None:
+        """The same for a mask bool [H, W] and what stands for it, float32 [s, s]."""
+        view = near(mask, self.zoom, given_out.shape[-1])
+        if view is not None:
+            on_device = view.logits.to(self._whole.embedding.device)
+            self.remember(replace(view, logits=on_device), given_out)
 
     def remember(self, view: View, given_out: np.ndarray) -> None:
         """The view comes back when a caller hands in what was given out for it, float32 [s, s]."""

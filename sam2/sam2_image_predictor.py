@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from sam2.closeups import CloseUps, Features
-from sam2.preprocess import SAM2Transforms
+from sam2.preprocess import SAM2Transforms, mask_to_logits
 from sam2.video import read_picture
 from sam2.zoom import Prompt, Zoom, paste
 
@@ -228,6 +228,29 @@ class SAM2ImagePredictor:
         return self._predict_numpy(
             point_coords, point_labels, box, mask_input, multimask_output, return_logits, normalize_coords, 0
         )
+
+    def mask_to_input(self, mask: np.ndarray, img_idx: int = 0) -> np.ndarray:
+        """A mask of the picture as `mask_input`, to be corrected: float32 logits [1, S / 4, S / 4].
+
+        Where predictions zoom, it is known again when it comes back, as fine as a crop around it shows it.
+
+        Args:
+            mask: bool or 0 and 1, [H, W] of the picture.
+            img_idx: which picture of a batch.
+
+        Raises:
+            ValueError: before `set_image`, or a mask of another size.
+        """
+        self._encoded()
+        given = np.asarray(mask) > 0
+        if given.shape != self._orig_hw[img_idx]:
+            raise ValueError(
+                f"the mask is {given.shape}, but the picture is {self._orig_hw[img_idx]} (height, width)"
+            )
+        logits = mask_to_logits(given, self.model.sam_prompt_encoder.mask_input_size)
+        if self.zoom is not None:
+            self._closeups[img_idx].remember_mask(given, logits[0])
+        return logits
 
     def predict_batch(
         self,

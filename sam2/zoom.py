@@ -199,6 +199,24 @@ def extent(view: View) -> np.ndarray | None:
     return np.array([ends[0][0], ends[1][0], ends[0][1], ends[1][1]], np.float32)
 
 
+def near(mask: np.ndarray, zoom: Zoom, side: int) -> View | None:
+    """A mask bool [H, W] as the window around it shows it, None if it is empty.
+
+    Its logits [side, side] run from -10 to 10; where an edge crosses a cell, by its share.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return None
+    box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    height, width = mask.shape
+    window = around(box, zoom.margin, (height, width), zoom.smallest)
+    crop = mask[window.y0 : window.y1, window.x0 : window.x1].astype(np.float32)
+    share = F.interpolate(
+        torch.from_numpy(crop)[None, None], (side, side), mode="bilinear", align_corners=False, antialias=True
+    )
+    return View(window, share[0, 0] * 20 - 10, 1.0, 10.0)
+
+
 def moved(view: View, window: Window) -> Tensor:
     """The logits float32 [s, s] of a view as another window shows them."""
     if window == view.window:

@@ -127,12 +127,11 @@ def run(args: argparse.Namespace) -> int:
 def _answers(predictor: SAM2ImagePredictor, entry: ObjectPrompts, multimask: bool) -> list[Found]:
     """The masks for one object, best first."""
     from sam2.formats import Found
-    from sam2.preprocess import mask_to_logits
 
     prompt = entry.prompts[0]
     logits = None
     if prompt.mask is not None:
-        logits = mask_to_logits(prompt.mask.pixels, predictor.model.sam_prompt_encoder.mask_input_size)
+        logits = predictor.mask_to_input(prompt.mask.pixels)
     masks, ious, _ = predictor.predict(
         point_coords=None if prompt.points is None else prompt.points.coords,
         point_labels=None if prompt.points is None else prompt.points.labels,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from sam2.memory.records import pack, unpack
 from sam2.memory.tree import PathwayTree, Step
 from sam2.modeling.outputs import enlarge
 from sam2.preprocess import LazyFrames
+from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.studio.document import Document, Prompt, Result, Track
 from sam2.studio.eventlog import EventLog
 from sam2.studio.models import Model
@@ -84,6 +85,9 @@ class Bench:
         self._log = log
         self._size = (reader.height, reader.width)
         sam = model.predictor
+        self._reader = reader
+        self._pictures = SAM2ImagePredictor(sam, dtype=sam.dtype)
+        self._pictured: int | None = None
         self._frames = LazyFrames(reader, sam.image_size, sam.device, cache_size=2, close_reader=True)
         self._features = FeatureCache(FEATURES)
         self._memories: OrderedDict[tuple[int, int, int], MemoryEntry] = OrderedDict()
@@ -93,18 +97,28 @@ class Bench:
 
     def close(self) -> None:
         """Lets frames and features go."""
+        self._pictures.reset_predictor()
         self._features.clear()
         self._memories.clear()
         self._frames.close()
 
     def is_embedded(self, frame: int) -> bool:
         """Whether a prompt on this frame needs no encoding."""
-        return frame in self._features
+        return frame in self._features and (not self.model.predictor.zoom or self._pictured == frame)
 
     @torch.inference_mode()
     def embed(self, frame: int) -> None:
         """Encodes a frame."""
         self.engine.features(self._state(), frame)
+        if self.model.predictor.zoom:
+            self._look_at(frame)
+
+    def _look_at(self, frame: int) -> None:
+        """Has the frame ready for prompts from near."""
+        if self._pictured != frame:
+            self._pictured = None
+            self._pictures.set_image(self._reader[frame])
+            self._pictured = frame
 
     def _state(self) -> VideoSession:
         device = self.model.predictor.device
@@ -125,6 +139,8 @@ class Bench:
         Raises:
             ValueError: a prompt that does not fit the medium.
         """
+        if self.model.predictor.zoom and (prompt.points or prompt.box is not None):
+            return self._prompt_from_near(track, frame, prompt, keep)
         state, sam = self._state(), self.model.predictor
         height, width = self._size
         points = painted = logits = selection = None
@@ -176,6 +192,40 @@ class Bench:
         mask = self.engine.shown(out, state.storage_device)[0]
         record = pack({}, [mask.logits, mask.predicted_iou, mask.object_score_logits, out.obj_ptr])
         return Answer(self._result(mask, record if keep else b"", None, 0.0), offers)
+
+    def _prompt_from_near(self, track: Track, frame: int, prompt: Prompt, keep: bool) -> Answer:
+        """`prompt` for points and boxes where the model zooms: the mask comes from crops of the frame, and is
+        then adopted for the memory as if it had been painted."""
+        state, sam = self._state(), self.model.predictor
+        height, width = self._size
+        asked = np.array(prompt.points, dtype=np.float64).reshape(-1, 3)
+        coords = asked[:, :2] if len(asked) else None
+        labels = asked[:, 2] if len(asked) else None
+        checked_points(coords, labels, prompt.box, True, (width, height), sam.image_size)
+        self._look_at(frame)
+        prior = track.prior(frame, prompt)
+        before = prompt.mask if prompt.mask is not None else None if prior is None else prior.counts
+        logits = None
+        if before is not None:
+            logits = self._pictures.mask_to_input(rle.decode({"size": [height, width], "counts": before}))
+        several = prompt.box is None and logits is None and len(asked) == 1
+        box = None if prompt.box is None else np.array(prompt.box)
+        masks, ious, _ = self._pictures.predict(coords, labels, box, logits, multimask_output=several)
+        found = [str(rle.encode_compressed(mask > 0)["counts"]) for mask in masks]
+        offers = [Offer(counts, round(float(iou), 4)) for counts, iou in zip(found, ious)] if several else []
+        best = int(ious.argmax())
+        if prompt.choice is not None and prompt.choice < len(found):
+            best = prompt.choice
+        painted = checked_mask(torch.from_numpy(masks[best] > 0), height, width, sam.image_size, sam.device)
+        out = sam.step(self.engine.features(state, frame), None, None, painted, None, True)
+        (mask,) = self.engine.shown(out, state.storage_device)
+        record = pack({}, [mask.logits, mask.predicted_iou, mask.object_score_logits, out.obj_ptr])
+        result = self._result(mask, record if keep else b"", None, 0.0)
+        presence = float(self._pictures.presence[0])
+        return Answer(
+            replace(result, counts=found[best], iou=round(float(ious[best]), 4), presence=round(presence, 4)),
+            offers,
+        )
 
     def _counts(self, logits: Tensor) -> str:
         mask = enlarge(logits, self._size)[0, 0] > 0

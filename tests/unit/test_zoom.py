@@ -210,6 +210,30 @@ def test_logits_that_come_back_are_known(predictor):
     assert np.abs(again[0] - coarse[0]).max() > 1e-3
 
 
+def test_a_mask_to_correct_is_as_fine_as_its_crop(predictor):
+    """Two masks that the low-resolution logits of the whole picture cannot tell apart by much."""
+    one = np.zeros((90, 140), bool)
+    one[30:38, 40:48] = True
+    other = one.copy()
+    other[30:38, 45:48] = False
+    answers = []
+    for mask in (one, other):
+        given = predictor.mask_to_input(mask)
+        assert given.shape == (1, 16, 16)
+        answers.append(predictor.predict(**PROMPTS["click"], mask_input=given, multimask_output=False)[1])
+    assert abs(float(answers[0][0] - answers[1][0])) > 1e-5
+    with pytest.raises(ValueError, match="the picture is"):
+        predictor.mask_to_input(one[:-1])
+    assert predictor.mask_to_input(np.zeros((90, 140))).max() == -10
+
+
+def test_a_mask_alone_is_a_prompt(predictor):
+    mask = np.zeros((90, 140), bool)
+    mask[30:60, 40:80] = True
+    masks, _, _ = predictor.predict(mask_input=predictor.mask_to_input(mask), multimask_output=False)
+    assert masks.shape == (1, 90, 140)
+
+
 def test_objects_asked_together_are_answered_as_alone(predictor):
     boxes = np.array([[20.0, 10.0, 60.0, 50.0], [70.0, 30.0, 130.0, 80.0]])
     together = predictor.predict(box=boxes, multimask_output=False, return_logits=True)
