@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,14 +12,47 @@ WARM_UP_CALLS = 3
 """Calls before recording: kernels are chosen, libraries and compilers make what they need."""
 
 
+Tensors = tuple[Tensor, ...]
+
+
+class Recorder(Protocol):
+    """Makes something that can be replayed of a function of tensors."""
+
+    def record(self, function: Callable[..., Tensors], inputs: Sequence[Tensor]) -> Callable[[], Tensors]:
+        """Runs `function` on `inputs`; what comes back runs it again on what lies in them by then, and gives
+        the tensors into which results were written."""
+
+
 class GraphPool:
-    """Memory that recorded graphs share. They are replayed one at a time, and their results are copied at
-    once, so that they may use the same."""
+    """CUDA graphs that share their memory: they are replayed one at a time, and results are copied at once.
+
+    Recorded as PyTorch's notes on CUDA graphs ask: after calls on the side stream that records, with inputs
+    that lie outside the graphs' memory. "thread_local": other threads may go on reading frames meanwhile.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.stream = torch.cuda.Stream(device)
-        self.handle = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
+        self._handle = torch.cuda.graph_pool_handle()
+
+    def record(self, function: Callable[..., Tensors], inputs: Sequence[Tensor]) -> Callable[[], Tensors]:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(self.device):
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                for _ in range(WARM_UP_CALLS):
+                    function(*inputs)
+            torch.cuda.current_stream().wait_stream(self._stream)
+            with torch.cuda.graph(
+                graph, pool=self._handle, stream=self._stream, capture_error_mode="thread_local"
+            ):
+                outputs = function(*inputs)
+
+        def replay() -> Tensors:
+            graph.replay()
+            return outputs
+
+        return replay
 
 
 class GraphedCall:
@@ -28,25 +61,25 @@ class GraphedCall:
     Args:
         function: tensors to a tuple of tensors. It must not read values of tensors on the host, nor make
             tensors from Python numbers or lists, and all other tensors it reads must stay where they are.
-        pool: where graphs keep their tensors; None calls the function plainly, as on a CPU.
+        recorder: a `GraphPool`; None calls the function plainly, as on a CPU.
     """
 
-    def __init__(self, function: Callable[..., tuple[Tensor, ...]], pool: GraphPool | None = None) -> None:
+    def __init__(self, function: Callable[..., Tensors], recorder: Recorder | None = None) -> None:
         self.function = function
-        self.pool = pool
+        self.recorder = recorder
         self._recorded: dict[Hashable, _Recorded] = {}
 
-    def __call__(self, *inputs: Tensor, variant: Hashable = None) -> tuple[Tensor, ...]:
+    def __call__(self, *inputs: Tensor, variant: Hashable = None) -> Tensors:
         """The function's results, the caller's to keep.
 
         Args:
             variant: whatever else the function depends on.
         """
-        if self.pool is None:
+        if self.recorder is None:
             return self.function(*inputs)
         key = variant, *((x.shape, x.dtype) for x in inputs)
         if key not in self._recorded:
-            self._recorded[key] = _Recorded(self.function, inputs, self.pool)
+            self._recorded[key] = _Recorded(self.function, inputs, self.recorder)
         return self._recorded[key].replay(inputs)
 
     def __len__(self) -> int:
@@ -55,30 +88,13 @@ class GraphedCall:
 
 
 class _Recorded:
-    """One graph with the tensors that it reads and writes.
+    """One recording with the tensors that it reads."""
 
-    Recorded as PyTorch's notes on CUDA graphs ask: after calls on the side stream that records, with inputs
-    of its own outside the graphs' memory. "thread_local": other threads may go on reading frames meanwhile.
-    """
-
-    def __init__(
-        self, function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...], pool: GraphPool
-    ) -> None:
+    def __init__(self, function: Callable[..., Tensors], inputs: Tensors, recorder: Recorder) -> None:
         self._inputs = [x.clone(memory_format=torch.contiguous_format) for x in inputs]
-        with torch.cuda.device(pool.device):
-            pool.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(pool.stream):
-                for _ in range(WARM_UP_CALLS):
-                    function(*self._inputs)
-            torch.cuda.current_stream().wait_stream(pool.stream)
-            self._graph: Any = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(
-                self._graph, pool=pool.handle, stream=pool.stream, capture_error_mode="thread_local"
-            ):
-                self._outputs = function(*self._inputs)
+        self._replay = recorder.record(function, self._inputs)
 
-    def replay(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def replay(self, inputs: Tensors) -> Tensors:
         for own, given in zip(self._inputs, inputs, strict=True):
             own.copy_(given, non_blocking=True)
-        self._graph.replay()
-        return tuple(x.clone() for x in self._outputs)
+        return tuple(x.clone() for x in self._replay())

@@ -29,7 +29,7 @@ from sam2.memory.pool import SlotPool
 from sam2.modeling.memory_tokens import FixedMemories
 from sam2.modeling.outputs import FrameFeatures, FrameOutput
 from sam2.modeling.sam2_base import SAM2Base
-from sam2.ops.graphs import GraphedCall, GraphPool
+from sam2.ops.graphs import GraphedCall, GraphPool, Recorder
 from sam2.ops.precision import precision, resolved
 from sam2.ops.transfer import upload
 from sam2.tracking.steps import Steps
@@ -53,12 +53,19 @@ class StaticSteps(Steps):
             (`sam2.compile.compile_model`).
         dtype: as of `Steps`.
         slots: memories that are held side by side to begin with; more are made when a frame reads more.
+        recorder: what records; None for CUDA graphs on a GPU, and plain calls elsewhere.
 
     Raises:
         ValueError: another dtype; a model without memory.
     """
 
-    def __init__(self, model: SAM2Base, dtype: torch.dtype | None = None, slots: int = 64) -> None:
+    def __init__(
+        self,
+        model: SAM2Base,
+        dtype: torch.dtype | None = None,
+        slots: int = 64,
+        recorder: Recorder | None = None,
+    ) -> None:
         super().__init__(model, dtype)
         if model.num_maskmem == 0:
             raise ValueError("fixed shapes are for tracking with memories: this model has num_maskmem=0")
@@ -70,10 +77,11 @@ class StaticSteps(Steps):
         self._lock = threading.RLock()
         self._encodings: dict[torch.dtype, list[Tensor]] = {}
         self._met: set[Hashable] = set()
-        pool = GraphPool(device) if device.type == "cuda" else None
-        self._encode_graph = GraphedCall(self._encode, pool)
-        self._track_graph = GraphedCall(self._track, pool)
-        self._remember_graph = GraphedCall(partial(self._remember, is_mask_from_pts=False), pool)
+        if recorder is None and device.type == "cuda":
+            recorder = GraphPool(device)
+        self._encode_graph = GraphedCall(self._encode, recorder)
+        self._track_graph = GraphedCall(self._track, recorder)
+        self._remember_graph = GraphedCall(partial(self._remember, is_mask_from_pts=False), recorder)
 
     @property
     def recorded(self) -> int:

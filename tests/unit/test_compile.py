@@ -64,7 +64,7 @@ class TestCompiled:
 
 
 class TestGraphedCall:
-    def test_without_a_pool_it_is_the_function(self) -> None:
+    def test_without_a_recorder_it_is_the_function(self) -> None:
         call = GraphedCall(lambda x, y: (x + y, x * y))
         total, product = call(torch.tensor(2.0), torch.tensor(3.0))
         assert (float(total), float(product), len(call)) == (5.0, 6.0, 0)

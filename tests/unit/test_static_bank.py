@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 from tracking_helpers import clip, disk, farthest, mini_predictor, run
 
 from sam2.memory import MemoryEntry
 from sam2.memory.pool import SlotPool
 from sam2.sam2_video_predictor import SAM2VideoPredictor
-from sam2.tracking import ObjectPrompt
+from sam2.tracking import ObjectPrompt, StreamingTracker, TrackingEngine
 from sam2.tracking.static import StaticSteps, bucket
+from sam2.tracking.steps import Steps
 
 
 def passes(predictor: SAM2VideoPredictor, policy: str, frames: int) -> list[dict[int, dict[int, Tensor]]]:
@@ -84,6 +88,51 @@ class TestEqualToVaryingShapes:
             predictor.add_new_mask(state, 0, 1, disk(24, 18))
             found.append(run(predictor, state))
         assert farthest(*found) < 0.05
+
+
+class Tape:
+    """Records the operations of a function, as a CUDA graph records its kernels: whatever Python decides, and
+    whatever tensors it reads beside its inputs, stays as it was."""
+
+    def record(
+        self, function: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]
+    ) -> Callable[[], tuple[Tensor, ...]]:
+        operations = make_fx(lambda *tensors: function(*tensors))(*inputs)
+        return lambda: operations(*inputs)
+
+
+class TestRecorded:
+    @pytest.mark.slow  # a tape of thousands of operations a shape
+    def test_a_recording_of_each_shape_serves_every_frame(self) -> None:
+        predictor = mini_predictor(num_maskmem=3)
+        steps = StaticSteps(predictor, recorder=Tape())
+
+        def tracked(steps: Steps) -> list[Tensor]:
+            engine = TrackingEngine(predictor, steps=steps)
+            with StreamingTracker(engine) as tracker:
+                found = []
+                for index, frame in enumerate(clip(7)):
+                    prompts = [ObjectPrompt(1, [[20, 15]], [1])] if index in (0, 3) else []
+                    prompts += [ObjectPrompt(2, mask=disk(20, 15))] if index == 4 else []
+                    found.append(tracker.step(frame, prompts).logits)
+            return found
+
+        for one, other in zip(tracked(Steps(predictor)), tracked(steps), strict=True):
+            assert (one - other).abs().max() < 1e-4 * one.abs().max()
+        # the encoder; the others for one object, and for two with two prompted frames
+        assert steps.recorded == 6
+        tracked(steps)
+        assert steps.recorded == 6
+
+    def test_another_precision_or_pooling_is_recorded_anew(self) -> None:
+        predictor = mini_predictor(num_maskmem=4)
+        steps = StaticSteps(predictor, recorder=Tape())
+        image = torch.zeros(3, 64, 64)
+        whole = steps.encode_image(image).embedding
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not torch.equal(steps.encode_image(image).embedding.float(), whole)
+        assert torch.equal(steps.encode_image(image).embedding, whole)
+        assert steps.recorded == 2
 
 
 class TestWithoutMemory:
