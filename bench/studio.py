@@ -224,7 +224,7 @@ def measure_clicks_beside_automatic_masks(server: Server) -> None:
     page.click(0, [320, 180, 1])
     page.drain()
     page.post(f"/api/sessions/{page.session}/auto", frame=0)
-    times = []
+    times: list[float] = []
     share = 0.0
     while share < 1:
         times.append(timed(lambda: page.click(0, [320 + len(times) % 40, 180, 1])))
@@ -311,6 +311,7 @@ class Busy(threading.Thread):
                 page.post(f"/api/sessions/{page.session}/undo")
             time.sleep(rng.uniform(1.0, 3.0))
         listener.join()
+        page.until_idle()
         page.close()
 
     def listen(self, page: Page) -> None:

@@ -31,6 +31,12 @@ def test_open_click_refine_and_export_by_keyboard_alone(tab: Tab) -> None:
     tab.masks(1)
     assert [point[2] for point in tab.session()["prompts"][0]["points"]] == [1, 0]
     assert iou(tab.mask(0), disc((70, 80))) > 0.5
+    press("b")
+    press("Enter")
+    press("Enter")  # a box without an area asks nothing
+    press("c")
+    tab.page.wait_for_timeout(100)
+    assert len(tab.session()["prompts"][0]["points"]) == 2
     press("Backspace")
     tab.page.wait_for_function("() => document.getElementById('stage').dataset.waiting === '0'")
     press("s")

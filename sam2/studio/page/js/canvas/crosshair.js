@@ -76,8 +76,9 @@ export class Crosshair {
     const { acts, state } = this.app;
     if (state.tool === "box") {
       if (this.corner) {
-        acts.box(this.boxTo());
+        const box = this.boxTo();
         this.corner = null;
+        if (box) acts.box(box);
       } else {
         this.corner = [this.x, this.y];
         say(text("cornerSet"));
