@@ -10,7 +10,9 @@ Shapes: N objects, H x W the video, S the model's input size.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +29,7 @@ from sam2.tracking.passes import Direction, planned
 from sam2.tracking.prompting import ObjectPrompt, checked_points
 from sam2.tracking.results import FrameResult, keep_strongest
 from sam2.tracking.session import NothingToTrackError, VideoSession
+from sam2.video.ahead import ReadAhead
 from sam2.zoom import View, Window, Zoom, around, extent, paste, square
 
 ONLY = 0
@@ -79,6 +82,44 @@ class CloseResult:
     def masks(self) -> Tensor:
         """Masks at the size of the video, bool [N, H, W]."""
         return self.logits[:, 0] > 0
+
+
+class _Frames:
+    """The frames of the video, the last one kept for all objects, and coming ones read ahead in a thread."""
+
+    def __init__(self, video: FrameReader) -> None:
+        self.video = video
+        self.width, self.height = video.width, video.height
+        self._last: tuple[int, np.ndarray] | None = None
+        self._ahead: ReadAhead[np.ndarray, np.ndarray] | None = None
+        self._turn = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if self._last is None or self._last[0] != index:
+            taken = None if self._ahead is None else self._ahead.take(index)
+            self._last = index, self._read(index) if taken is None else taken
+        return self._last[1]
+
+    def _read(self, index: int) -> np.ndarray:
+        with self._turn:
+            return self.video[index]
+
+    @contextmanager
+    def ahead(self, order: Sequence[int]) -> Iterator[None]:
+        """While the block lasts."""
+        before = self._ahead
+        mine = self._ahead = ReadAhead(self._read, lambda frame: frame, order)
+        try:
+            yield
+        finally:
+            mine.close()
+            self._ahead = before
+
+    def close(self) -> None:
+        """The video is the caller's."""
 
 
 class Windows:
@@ -177,6 +218,7 @@ class CloseTracker:
     ) -> None:
         self.predictor = predictor
         self.video = video
+        self._frames = _Frames(video)
         self.following = following or Following()
         self._policy = None if policy is None else make_policy(policy, predictor.memory_policy)
         if isinstance(self._policy, TreePolicy):
@@ -297,10 +339,11 @@ class CloseTracker:
             start_frame_idx = min(min(close.points) for close in self._objects.values())
         direction: Direction = "backward" if reverse else "forward"
         for frames, backwards in planned(len(self.video), start_frame_idx, max_frame_num_to_track, direction):
-            for frame_idx in frames:
-                for close in self._objects.values():
-                    self._follow(close, frame_idx, backwards)
-                yield self.result(frame_idx)
+            with self._frames.ahead(frames):
+                for frame_idx in frames:
+                    for close in self._objects.values():
+                        self._follow(close, frame_idx, backwards)
+                    yield self.result(frame_idx)
 
     def forget_tracked(self, centres: Sequence[int]) -> None:
         """Lets masks and memories go that frames about `centres` do not read; prompts and their masks stay.
@@ -326,7 +369,7 @@ class CloseTracker:
 
     def _new(self) -> _Close:
         model = self.predictor
-        frames = Windows(self.video, model.image_size, model.device)
+        frames = Windows(self._frames, model.image_size, model.device)
         session = VideoSession(
             images=frames,
             video_height=model.image_size,
@@ -380,7 +423,7 @@ class CloseTracker:
         """The mask bool [H, W] for a prompt; `before` is the one that it corrects."""
         if self._shown != frame_idx:
             self._shown = None
-            self._pictures.set_image(self.video[frame_idx])
+            self._pictures.set_image(self._frames[frame_idx])
             self._shown = frame_idx
         masks, ious, _ = self._pictures.predict(
             coords if len(coords) else None,
