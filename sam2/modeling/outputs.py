@@ -6,6 +6,7 @@ Shapes: B objects, C channels of the model, H x W the image embedding (stride 16
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -73,8 +74,9 @@ class FrameOutput:
 
     def in_float32(self) -> FrameOutput:
         """The same in float32, whatever the model ran in."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return FrameOutput(**{name: None if x is None else x.float() for name, x in values.items()})
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts.update((name, part.float()) for name, part in parts.items() if part is not None)
+        return FrameOutput(**parts)
 
 
 def take_rows(out: FrameOutput, rows: Tensor) -> FrameOutput:

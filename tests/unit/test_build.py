@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sam2.build_sam import (
     HF_MODEL_ID_TO_FILENAMES,
     MODELS,
     build_sam2,
+    build_sam2_camera_predictor,
     build_sam2_hf,
     build_sam2_video_predictor,
     build_sam2_video_predictor_hf,
@@ -25,6 +27,8 @@ from sam2.build_sam import (
 from sam2.checkpoint import CheckpointError, config_shapes, save_checkpoint
 from sam2.config import CONFIG_NAMES
 from sam2.sam2_video_predictor import SAM2VideoPredictor
+from sam2.tracking.static import StaticSteps
+from sam2.tracking.steps import Steps
 
 # A model that builds in an instant, by overrides of the smallest one.
 SMALL = [
@@ -117,6 +121,16 @@ class TestBuilding:
                 "mini", device="meta", hydra_overrides_extra=SMALL, vos_optimized=True
             )
         assert isinstance(model, SAM2VideoPredictorVOS)
+
+    @pytest.mark.parametrize("build", [build_sam2_video_predictor, build_sam2_camera_predictor])
+    def test_precision_and_fixed_shapes(self, build: Callable[..., SAM2VideoPredictor]) -> None:
+        plain = build("mini", device="cpu", hydra_overrides_extra=SMALL)
+        assert (plain.dtype, plain.steps.dtype, type(plain.steps)) == (None, None, Steps)
+        model = build("mini", device="cpu", hydra_overrides_extra=SMALL, dtype=torch.bfloat16, static=True)
+        assert model.dtype == model.steps.dtype == torch.bfloat16
+        assert isinstance(model.steps, StaticSteps)
+        with pytest.raises(ValueError, match="dtype must be"):
+            build("mini", device="cpu", hydra_overrides_extra=SMALL, dtype=torch.int8)
 
     def test_builders_in_threads_do_not_mix(self) -> None:
         def build(size: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -61,6 +63,13 @@ class TestCompiled:
         names = list(predictor.state_dict())
         assert compile_model(predictor, "eager") is predictor
         assert list(predictor.state_dict()) == names
+
+    def test_a_copy_runs_by_itself(self) -> None:
+        predictor = mini_predictor(static=True)
+        steps = predictor.steps
+        twin = copy.deepcopy(predictor)
+        assert predictor.steps is steps
+        assert twin.steps.model is twin
 
 
 class TestGraphedCall:
