@@ -130,7 +130,9 @@ def _decoder_inputs(model: SAM2Base, prompts: int, points: int) -> tuple[Tensor,
     embedding, stride_4, stride_8, coords, labels, *_ = on_device
     encoder = model.sam_prompt_encoder
     sparse, dense = encoder(points=(coords, labels), boxes=None, masks=None)
-    return embedding + dense, encoder.get_dense_pe(), sparse, stride_4, stride_8
+    inputs = (embedding + dense, encoder.get_dense_pe(), sparse, stride_4, stride_8)
+    # as they are given later: compiled code takes the strides of its examples for granted, unchecked
+    return tuple(x.contiguous() for x in inputs)
 
 
 def _compiled(
