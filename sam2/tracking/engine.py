@@ -19,7 +19,7 @@ from sam2.tracking.branching import track_pathways
 from sam2.tracking.prompting import ObjectPrompt, checked_mask, checked_points
 from sam2.tracking.results import FrameResult, keep_strongest
 from sam2.tracking.session import VideoSession
-from sam2.tracking.steps import Steps
+from sam2.tracking.steps import MEMORY_DTYPE, Steps
 from sam2.tracking.track import ObjectMask, ObjectTrack, PendingMask
 from sam2.tracking.undo import Before
 from sam2.utils.misc import concat_points, fill_holes_in_mask_scores
@@ -28,7 +28,6 @@ __all__ = ["FrameResult", "TrackingEngine", "keep_strongest"]
 
 PREVIOUS_LOGIT_BOUND = 32.0
 """Previous logits are clamped to this magnitude before they are corrected."""
-MEMORY_DTYPE = torch.bfloat16
 MOVED_TOGETHER = 16
 """Frames whose memories leave a device other than the CPU at a time."""
 
@@ -334,9 +333,10 @@ class TrackingEngine:
     def result(self, session: VideoSession, frame_idx: int) -> FrameResult:
         """The latest masks of all objects on a frame; an object not seen there yet is absent."""
         side = self.model.image_size // self.model.backbone_stride * 4
-        absent = ObjectMask(
-            torch.full((1, 1, side, side), NO_OBJ_SCORE), torch.zeros(1), torch.full((1, 1), -10.0)
-        )
+        with session.device:
+            absent = ObjectMask(
+                torch.full((1, 1, side, side), NO_OBJ_SCORE), torch.zeros(1), torch.full((1, 1), -10.0)
+            )
         with session.lock:
             obj_ids = session.obj_ids
             shown = [track.latest(frame_idx) or absent for track in session.tracks.values()]

@@ -32,9 +32,8 @@ from sam2.modeling.sam2_base import SAM2Base
 from sam2.ops.graphs import GraphedCall, GraphPool, Recorder
 from sam2.ops.precision import precision, resolved
 from sam2.ops.transfer import upload
-from sam2.tracking.steps import Steps
+from sam2.tracking.steps import MEMORY_DTYPE, Steps
 
-MEMORY_DTYPE = torch.bfloat16
 POINTER_PLACES = 16
 """Places for pointers come in multiples of this: a bias of keys whose number 16 divides is taken by attention
 kernels as it is, not copied for every query."""

@@ -13,6 +13,9 @@ from sam2.modeling.outputs import FrameFeatures, FrameOutput, enlarge
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.ops.precision import checked_dtype, precision
 
+MEMORY_DTYPE = torch.bfloat16
+"""In which spatial memories are kept."""
+
 
 class Steps:
     """Runs the model's own steps, whatever the number of objects, memories and points.
