@@ -287,9 +287,9 @@ class Session(State):
             for step in replay(self, self.to_replay):
                 same = same and step
                 yield
-            self.to_replay, self.fault = [], None
             if not same and REPLAYED not in self.notes:
                 self._record("weights", note=REPLAYED, sha256=self.bench().model.digest)
+            self.to_replay, self.fault = [], None
         except (OSError, ValueError) as error:
             self.fault = f"the masks of this session are lost and cannot be computed again: {error}"
             self.sleep()
