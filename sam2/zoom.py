@@ -3,7 +3,7 @@
 Of an object that covers a hundredth of a picture a small model sees a few cells. So a predictor that zooms
 asks the model about crops: around a box, or around the mask so far, with a margin. For a first click, which
 does not say how large the object is, it asks about ever smaller crops around the click and takes the mask
-that the others agree with most; then it looks once more around that one.
+that the others agree with most; then it looks twice more around that one.
 
 Shapes: N points of an object, C masks an answer offers, s the side of low-resolution logits (a quarter of the
 model's input).
@@ -138,11 +138,12 @@ def answer(
     if multimask and not unknown:
         return _looked(look, windows, prompts, seen, True)
     refined = [views[0] for views in _looked(look, windows, prompts, seen, False)]
-    again = [i for i, p in enumerate(prompts) if (seen[i] is None) or _cut_off(refined[i], size, p)]
-    for i in again:
-        # A box alone: its own mask helps as a correction's does. A mask that the crop cut off: a wider crop.
-        window = windows[i] if seen[i] is None else _window(prompts[i], refined[i], size, zoom)
-        refined[i] = _looked(look, [window], [prompts[i]], [refined[i]], False)[0][0]
+    for i, prompt in enumerate(prompts):
+        # A box: the same crop, where its own mask helps as one to correct does. A first click, or a mask that
+        # its crop cut off: the crop around what was found.
+        if i in offered or seen[i] is None or _cut_off(refined[i], size, prompt):
+            window = _window(prompt, refined[i], size, zoom)
+            refined[i] = _looked(look, [window], [prompt], [refined[i]], False)[0][0]
     answers = []
     for i, view in enumerate(refined):
         if i in offered:

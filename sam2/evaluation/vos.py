@@ -18,10 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sam2.close_tracker import CloseTracker
 from sam2.data.clip import Clip
 from sam2.evaluation.clicks import boxes_of, masks_iou, next_clicks
 from sam2.evaluation.jf import object_jf
 from sam2.sam2_video_predictor import SAM2VideoPredictor
+from sam2.video import open_video
 
 BoolMasks = NDArray[np.bool_]
 PROMPTS = ("mask", "box", "1 click", "3 clicks", "5 clicks")
@@ -143,6 +145,40 @@ def _prompt(
             found = _click(predictor, session, frame, place, truth, found)
 
 
+def _whole(
+    predictor: SAM2VideoPredictor, seen: Footage, first: int, truths: dict[int, BoolMasks], kind: str
+) -> Iterator[tuple[int, list[int], torch.Tensor]]:
+    """Objects that are first shown on the clip's frame `first`, followed in frames seen whole."""
+    session = predictor.init_state(seen.frames)
+    for place, truth in truths.items():
+        _prompt(predictor, session, seen.annotated[first], place, truth, kind)
+    yield from _tracked(predictor, session, seen, first)
+
+
+def _closely(
+    predictor: SAM2VideoPredictor, seen: Footage, first: int, truths: dict[int, BoolMasks], kind: str
+) -> Iterator[tuple[int, list[int], torch.Tensor]]:
+    """The same, each object seen from near."""
+    number = seen.annotated[first]
+    with open_video(seen.frames) as video, CloseTracker(predictor, video) as tracker:
+        for place, truth in truths.items():
+            if kind == "mask":
+                tracker.prompt(number, place, mask=truth)
+            elif kind == "box":
+                tracker.prompt(number, place, box=boxes_of(truth[None])[0])
+            else:
+                found = None
+                for _ in range(int(kind.split()[0])):
+                    coords, labels = next_clicks(truth[None], None if found is None else found[None])
+                    shown = tracker.prompt(
+                        number, place, points=coords[0], labels=labels[0], clear_old_points=False
+                    )
+                    found = shown.masks[shown.obj_ids.index(place)].cpu().numpy()
+        for result in tracker.propagate(number):
+            if result.frame_idx in seen.places:
+                yield seen.places[result.frame_idx], result.obj_ids, result.logits
+
+
 def follow(
     predictor: SAM2VideoPredictor,
     clip: Clip,
@@ -153,8 +189,9 @@ def follow(
     """Semi-supervised: each object is prompted on the first frame that shows it and followed from there on.
 
     prompt: one of PROMPTS; footage: `footage_of(clip)` where it is not given; exclusive: a pixel goes to the
-    one object that claims it most. Objects that appear together are tracked together. Returns scores of the
-    objects that show between the first and the last frame, and all masks bool [T, N, H, W].
+    one object that claims it most. Objects that appear together are tracked together; where the model zooms,
+    each in a window of its own. Returns scores of the objects that show between the first and the last frame,
+    and all masks bool [T, N, H, W].
     """
     if prompt not in PROMPTS:
         raise ValueError(f"unknown prompt {prompt!r}; give one of {', '.join(PROMPTS)}")
@@ -163,10 +200,9 @@ def follow(
     seen = footage or footage_of(clip)
     streams = {}
     for first in sorted(set(firsts.values())):
-        session = predictor.init_state(seen.frames)
-        for place in (n for n, frame in firsts.items() if frame == first):
-            _prompt(predictor, session, seen.annotated[first], place, clip.masks[first, place], prompt)
-        streams[first] = _tracked(predictor, session, seen, first)
+        truths = {n: clip.masks[first, n] for n, frame in firsts.items() if frame == first}
+        followed = _closely if predictor.zoom else _whole
+        streams[first] = followed(predictor, seen, first, truths, prompt)
     for t in range(len(clip)):
         answers = [next(stream) for first, stream in streams.items() if first <= t]
         if answers:

@@ -16,6 +16,7 @@ from PIL import Image
 from training_helpers import TINY, tiny_model, toy_clip
 from video_samples import encode
 
+from sam2.build_sam import build_sam2_video_predictor
 from sam2.checkpoint import save_checkpoint
 from sam2.config import load_config
 from sam2.data.clip import Clip
@@ -118,6 +119,8 @@ def test_boxes_reach_to_the_far_edge() -> None:
 
 class Follower:
     """A video predictor whose masks are the truth, shifted by an error that clicks take away nearby."""
+
+    zoom = False
 
     def __init__(self, clip: Clip, reach: int) -> None:
         self.clip = clip
@@ -420,3 +423,25 @@ def test_recall_on_made_stills(tmp_path: Path, tiny_yaml: str) -> None:
     options = EvaluationOptions(str(data), "automatic", tiny_yaml, device="cpu", limit=1)
     means = evaluate(options, tmp_path / "out").means
     assert 0 <= means["recall_50"].mean <= 1
+
+
+def test_a_model_that_zooms_follows_from_near():
+    """The packaged model keeps two small discs, each in a window of its own, and one of them from clicks."""
+    rng = np.random.default_rng(0)
+    ground = rng.integers(90, 130, (96, 160, 3)).astype(np.uint8)
+    y, x = np.mgrid[:96, :160]
+    masks = np.stack(
+        [
+            [(x - 30 - 3 * t) ** 2 + (y - 30) ** 2 < 64, (x - 120) ** 2 + (y - 70 + 2 * t) ** 2 < 64]
+            for t in range(4)
+        ]
+    )
+    frames = np.repeat(ground[None], 4, axis=0)
+    frames[masks[:, 0]] = (230, 60, 40)
+    frames[masks[:, 1]] = (40, 80, 230)
+    clip = Clip(frames, masks, (1, 2), "discs")
+    predictor = build_sam2_video_predictor()
+    for prompt in ("mask", "box", "3 clicks"):
+        scores, found = follow(predictor, clip, prompt)
+        assert found.shape == masks.shape
+        assert min(score.j for score in scores) > 60

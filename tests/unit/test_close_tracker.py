@@ -1,0 +1,149 @@
+"""Objects followed from near: windows that move with them, and what is the same as in the video predictor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tracking_helpers import HEIGHT, WIDTH, clip, disk, mini_predictor
+
+from sam2.build_sam import build_sam2_video_predictor
+from sam2.close_tracker import CloseTracker, Following
+from sam2.tracking.session import NothingToTrackError
+from sam2.video import open_video
+
+FRAMES = 8
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return mini_predictor(presence=8)
+
+
+@pytest.fixture
+def tracker(predictor):
+    with open_video(clip(FRAMES)) as video, CloseTracker(predictor, video) as found:
+        yield found
+
+
+def small_ball(count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames in which a ball of 8 pixels' radius crosses a dull ground, and where it is."""
+    rng = np.random.default_rng(0)
+    ground = rng.integers(90, 130, (240, 426, 3)).astype(np.uint8)
+    frames, masks = [], []
+    for t in range(count):
+        masks.append(disk(60 + 6 * t, 120 + 40 * np.sin(t / 3), 8, 426, 240))
+        frame = ground.copy()
+        frame[masks[-1]] = (230, 60, 40)
+        frames.append(frame)
+    return frames, masks
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_packaged_model_keeps_a_small_thing_that_moves_far():
+    frames, masks = small_ball(20)
+    with open_video(frames) as video, CloseTracker(build_sam2_video_predictor(), video) as tracker:
+        tracker.prompt(0, 7, box=(51, 111, 70, 130))
+        results = list(tracker.propagate())
+    assert [result.frame_idx for result in results] == list(range(20))
+    assert all(result.obj_ids == [7] for result in results)
+    assert np.mean([iou(r.masks[0].numpy(), m) for r, m in zip(results, masks)]) > 0.6
+    sides = [max(result.views[0].window.size) for result in results]
+    assert max(sides) < 100  # a part of the frame, on all of them
+    middles = [result.views[0].window.x0 for result in results]
+    assert middles[-1] - middles[0] > 80
+
+
+def test_results_are_those_of_the_video_size(tracker):
+    shown = tracker.prompt(2, 5, mask=disk(30, 20))
+    assert shown.obj_ids == [5]
+    assert shown.logits.shape == (1, 1, HEIGHT, WIDTH)
+    assert shown.masks.dtype == torch.bool
+    assert iou(shown.masks[0].numpy(), disk(30, 20)) > 0.7
+    assert [r.frame_idx for r in tracker.propagate()] == [2, 3, 4, 5, 6, 7]
+    assert [r.frame_idx for r in tracker.propagate(reverse=True)] == [2, 1, 0]
+    assert [r.frame_idx for r in tracker.propagate(3, 2)] == [3, 4, 5]
+
+
+def test_objects_do_not_touch_one_another(predictor):
+    def logits(prompts):
+        with open_video(clip(FRAMES)) as video, CloseTracker(predictor, video) as tracker:
+            for frame_idx, obj_id, mask in prompts:
+                tracker.prompt(frame_idx, obj_id, mask=mask)
+            return [(r.obj_ids, r.logits) for r in tracker.propagate()]
+
+    one, two = (0, 1, disk(30, 20)), (3, 2, disk(38, 12, 6))
+    both = logits([one, two])
+    assert both[0][0] == [1, 2]
+    assert not (both[0][1][1] > 0).any()  # its first prompt is still to come
+    for t, (_, alone) in enumerate(logits([one])):
+        torch.testing.assert_close(both[t][1][0], alone[0])
+    for t, (_, alone) in enumerate(logits([two])):
+        torch.testing.assert_close(both[t + 3][1][1], alone[0])
+
+
+def test_an_object_that_is_gone_is_sought_ever_further_away():
+    """Where the model sees nothing, the window grows from frame to frame up to the whole frame."""
+    with open_video(clip(30)) as video, CloseTracker(mini_predictor(presence=-20), video) as tracker:
+        tracker.prompt(0, 1, mask=disk(30, 20, 5))
+        widths = [result.views[0].window.size[1] for result in tracker.propagate()]
+    patience = Following().patience
+    assert len(set(widths[: patience + 1])) == 1
+    assert all(b > a or a == WIDTH for a, b in zip(widths[patience + 1 :], widths[patience + 2 :]))
+    assert widths[-1] == WIDTH
+
+
+def test_a_correction_holds_on_its_frame(tracker):
+    tracker.prompt(0, 1, mask=disk(30, 20))
+    list(tracker.propagate())
+    corrected = disk(14, 26)
+    tracker.prompt(4, 1, mask=corrected)
+    again = {r.frame_idx: r.masks[0].numpy() for r in tracker.propagate()}
+    assert iou(again[4], corrected) > 0.7
+    assert iou(again[0], disk(30, 20)) > 0.7
+
+
+def test_clicks_add_up_and_boxes_replace_them(tracker):
+    first = tracker.prompt(0, 1, points=[(30, 20)], labels=[1])
+    more = tracker.prompt(0, 1, points=[(40, 10)], labels=[0], clear_old_points=False)
+    assert first.masks.shape == more.masks.shape
+    with pytest.raises(ValueError, match="clear_old_points"):
+        tracker.prompt(0, 1, box=(10, 10, 40, 40), clear_old_points=False)
+
+
+def test_objects_leave(tracker):
+    tracker.prompt(0, 1, mask=disk(30, 20))
+    tracker.prompt(0, 2, mask=disk(38, 12))
+    tracker.remove(1)
+    assert tracker.result(0).obj_ids == [2]
+    with pytest.raises(ValueError, match="unknown"):
+        tracker.remove(1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ({"mask": np.ones((4, 4), bool)}, "the video is"),
+        ({"points": [(1000, 10)], "labels": [1]}, "outside"),
+        ({"points": [(10, 10)]}, "label"),
+        ({}, "no prompt"),
+        ({"box": (5, 5, 5, 9)}, "empty"),
+    ],
+)
+def test_a_prompt_that_does_not_fit_leaves_nothing_behind(tracker, prompt, message):
+    with pytest.raises(ValueError, match=message):
+        tracker.prompt(0, 1, **prompt)
+    assert tracker.obj_ids == []
+    with pytest.raises(NothingToTrackError):
+        next(tracker.propagate())
+
+
+def test_frames_and_policies_that_do_not_exist(predictor, tracker):
+    with pytest.raises(ValueError, match="no frame 8"):
+        tracker.prompt(FRAMES, 1, mask=disk(30, 20))
+    with open_video(clip(2)) as video, pytest.raises(ValueError, match="tree"):
+        CloseTracker(predictor, video, policy="tree")
