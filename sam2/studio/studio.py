@@ -180,7 +180,10 @@ class Studio:
 
         def steps() -> Iterator[None]:
             if not session.to_replay:
-                session.embed(frame)
+                try:
+                    session.embed(frame)
+                except (OSError, ValueError) as error:  # else the page would wait without end
+                    session.hub.tell({"type": "error", "detail": str(error)})
             yield
 
         with suppress(BusyError):  # it is but a preparation
