@@ -123,6 +123,15 @@ class Tab:
         self.see(f"#picture[data-masks='{count}']")
         self.see("#stage[data-waiting='0']")
 
+    def settle(self) -> None:
+        """Waits until the session stays as it is: an answer that still comes counts, and moves the page."""
+        while True:
+            self.see("#stage[data-waiting='0']")
+            before = self.session()["revision"]
+            self.page.wait_for_timeout(300)
+            if self.session()["revision"] == before:
+                return
+
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Where a pixel's middle is on the screen."""
         scale, left, top = map(float, self.page.get_attribute("#picture", "data-view").split())
@@ -172,6 +181,7 @@ class Tab:
 
     def track(self) -> None:
         """Follows the objects forwards to the end."""
+        self.settle()
         before = self.session()["revision"]
         self.page.focus("#canvas")
         self.page.keyboard.press("f")

@@ -30,6 +30,8 @@ def test_two_tabs_edit_one_session_and_lose_nothing(tab: Tab) -> None:
         )
     # both at once, the same object: the later one counts, and undo comes back to the earlier one
     other.page.click(".pick >> nth=0")
+    for each in (tab, other):
+        each.settle()
     before = tab.session()["revision"]
     tab.click(one[0] - 6, one[1])
     other.click(one[0], one[1] - 6)

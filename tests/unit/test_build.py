@@ -90,7 +90,8 @@ class TestBuilding:
         assert not model.sam_mask_decoder.dynamic_multimask_via_stability
 
     def test_predictor_arguments_are_let_through(self) -> None:
-        assert small(mask_threshold=0.5, points_per_side=3).image_size == 64
+        with pytest.warns(UserWarning, match=r"'(mask_threshold|points_per_side)' is unknown and ignored"):
+            assert small(mask_threshold=0.5, points_per_side=3).image_size == 64
 
     def test_video_predictor(self) -> None:
         model = build_sam2_video_predictor("mini", device="cpu", hydra_overrides_extra=SMALL)
