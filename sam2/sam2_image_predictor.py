@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sam2.closeups import CloseUps, Features
+from sam2.ops.precision import checked_dtype, precision
 from sam2.preprocess import SAM2Transforms, mask_to_logits
 from sam2.video import read_picture
 from sam2.zoom import Prompt, Zoom, paste
@@ -62,10 +62,8 @@ class SAM2ImagePredictor:
             from sam2.build_sam import build_sam2
 
             sam_model = build_sam2()
-        if dtype not in (None, torch.float32, torch.bfloat16, torch.float16):
-            raise ValueError(f"dtype must be None, float32, bfloat16 or float16 of torch, got {dtype!r}")
         self.model = sam_model
-        self.dtype = dtype
+        self.dtype = checked_dtype(dtype)
         self.mask_threshold = mask_threshold
         self.zoom = Zoom() if (sam_model.zoom if zoom is None else zoom) else None
         size = sam_model.image_size
@@ -521,11 +519,7 @@ class SAM2ImagePredictor:
         return self._features
 
     def _precision(self) -> AbstractContextManager:
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        if self.dtype == torch.float32:
-            return torch.autocast(self.device.type, enabled=False)
-        return torch.autocast(self.device.type, dtype=self.dtype)
+        return precision(self.device, self.dtype)
 
 
 # ---------------------------------------------------------------------- what users give
