@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import secrets
 import threading
@@ -39,7 +40,8 @@ def owner_of(client: str) -> str:
 
 
 def _give_memory_back() -> None:
-    """Returns freed memory to the system, which glibc otherwise keeps; nothing where there is no glibc."""
+    """Frees what only cycles hold, and returns freed memory to the system, where glibc would keep it."""
+    gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -21,6 +21,7 @@ from sam2.modeling.outputs import FrameFeatures, FrameOutput
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.prompts.simulate import get_next_point, sample_box_points, sample_points_from_mask
 from sam2.training.losses import LossOptions, StepOutput, mask_iou, training_losses
+from sam2.training.mistakes import with_mistakes
 
 LOGIT_BOUND = 32.0
 """Logits fed back with a correction are clamped to this, as the predictors do."""
@@ -52,6 +53,8 @@ class PvsOptions:
     """Noise of box corners, as a share of the box's size."""
     box_noise_bound: float = 20.0
     """Noise of box corners, at most so many pixels of the model's input."""
+    mistakes: float = 0.0
+    """Share of remembered masks that are spoilt on frames without a prompt (`sam2.training.mistakes`)."""
     loss_stride: int = 4
     """Supervise logits at the input size (1) or as the decoder gives them (4: sixteen times cheaper)."""
 
@@ -63,8 +66,9 @@ class PvsOptions:
             )
         if self.init_frames < 1 or self.correct_frames < 0 or self.clicks < 0:
             raise ValueError("init_frames must be at least 1, correct_frames and clicks at least 0")
-        if not 0 <= self.centre <= 1:
-            raise ValueError(f"centre is {self.centre}; it must be between 0 and 1")
+        for name, share in (("centre", self.centre), ("mistakes", self.mistakes)):
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is {share}; it must be between 0 and 1")
         if self.loss_stride not in (1, 4):
             raise ValueError(f"loss_stride is {self.loss_stride}; it must be 1 or 4")
 
@@ -292,6 +296,8 @@ class _Interaction:
 
     def _remember(self, t: int, features: FrameFeatures, output: FrameOutput, prompted: bool) -> None:
         masks = output.high_res_masks(self.model.image_size)
+        if self.options.mistakes and not prompted:
+            masks = with_mistakes(masks, self.options.mistakes)
         score = output.object_score_logits
         memory = self.model.encode_memory(features.embedding, masks, score, prompted)
         self.bank.add(MemoryEntry(t, prompted, memory, output.obj_ptr, score))

@@ -49,6 +49,8 @@ class SceneOptions:
     """Smallest side of a random crop, as a share of the scene's."""
     zoom: float = 0.0
     """Share of scenes cropped around one of their objects, as a predictor that zooms in sees them."""
+    follow: float = 0.0
+    """Share of those clips in which the crop moves and grows with the object, as in `sam2.close_tracker`."""
     weight: float = 1.0
     """Share of micro-batches, relative to the other pools."""
 
@@ -82,14 +84,18 @@ def _resized(frames: np.ndarray, size: int, how: Image.Resampling) -> np.ndarray
     return np.stack([np.asarray(Image.fromarray(f).resize((size, size), how)) for f in frames])
 
 
-def _anywhere(full: int, crop: float, rng: np.random.Generator) -> tuple[int, int, int]:
+Crop = tuple[int, int, int]
+"""Top, left and side, pixels of the scene."""
+
+
+def _anywhere(full: int, crop: float, rng: np.random.Generator) -> Crop:
     """Top, left and side of a random crop of a scene of side `full`."""
     side = round(full * rng.uniform(crop, 1)) if rng.random() < 0.8 else full
     y, x = rng.integers(0, full - side + 1, 2)
     return int(y), int(x), side
 
 
-def _around(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int]:
+def _around(mask: np.ndarray, rng: np.random.Generator) -> Crop:
     """Top, left and side of a crop in which the object of the mask [H, H] spans a quarter to nine tenths."""
     full = len(mask)
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -102,13 +108,44 @@ def _around(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int, int]:
     return corner[0], corner[1], side
 
 
+def _following(masks: np.ndarray, first: Crop, rng: np.random.Generator) -> list[Crop]:
+    """Crops that go with the object of the masks [T, H, H]: each stays while the object is away, or until it
+    has left the middle, or changed its size, by more than random bounds."""
+    full = masks.shape[1]
+    drift, change = rng.uniform(0.03, 0.15), rng.uniform(1.1, 1.5)
+    crops: list[Crop] = []
+    ratio = 0.0
+    for mask in masks:
+        y, x, side = crops[-1] if crops else first
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        if len(rows):
+            span = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+            ratio = ratio or side / span
+            middle = np.array([rows[0] + rows[-1] + 1, columns[0] + columns[-1] + 1]) / 2
+            wanted = float(np.clip(ratio * span, min(SMALLEST_ZOOM, first[2]), full))
+            off = np.abs(middle - (y + side / 2, x + side / 2)).max() / side
+            if crops and (off > drift or not 1 / change < wanted / side < change):
+                side = round(wanted)
+                y, x = (int(v) for v in (middle - side / 2).clip(0, full - side))
+        crops.append((y, x, side))
+    return crops
+
+
+def _cut(frames: np.ndarray, crops: Sequence[Crop], size: int, how: Image.Resampling) -> np.ndarray:
+    """Frames [T, S, S, ...] of a crop each, or of the one that serves all."""
+    if len(crops) == 1:
+        y, x, side = crops[0]
+        return _resized(frames[:, y : y + side, x : x + side], size, how)
+    cut = [frame[None, y : y + side, x : x + side] for frame, (y, x, side) in zip(frames, crops, strict=True)]
+    return np.concatenate([_resized(part, size, how) for part in cut])
+
+
 def _altered(
-    frames: np.ndarray, owners: np.ndarray, size: int, crop: tuple[int, int, int], rng: np.random.Generator
+    frames: np.ndarray, owners: np.ndarray, size: int, crops: Sequence[Crop], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frames [T, S, S, 3] and owners [T, S, S] after a crop (top, left, side), mirroring, other colours."""
-    y, x, side = crop
-    frames = _resized(frames[:, y : y + side, x : x + side], size, Image.Resampling.BILINEAR)
-    owners = _resized(owners[:, y : y + side, x : x + side], size, Image.Resampling.NEAREST)
+    """Frames [T, S, S, 3] and owners [T, S, S] after cropping (see `_cut`), mirroring, other colours."""
+    frames = _cut(frames, crops, size, Image.Resampling.BILINEAR)
+    owners = _cut(owners, crops, size, Image.Resampling.NEAREST)
     if rng.random() < 0.5:
         frames, owners = frames[:, :, ::-1], owners[:, :, ::-1]
     if rng.random() < 0.15:
@@ -200,10 +237,12 @@ class SceneBatches(Dataset[LoadedBatch]):
             owners = painting.owners[times]
             focus = _draw_focus(painting, owners[0], rng) if rng.random() < options.zoom else None
             if focus is None:
-                crop = _anywhere(owners.shape[1], options.crop, rng)
+                crops = [_anywhere(owners.shape[1], options.crop, rng)]
             else:
-                crop = _around(np.isin(owners[0], focus), rng)
-            shown, owners = _altered(painting.frames[times], owners, self.size, crop, rng)
+                crops = [_around(np.isin(owners[0], focus), rng)]
+                if options.follow and rng.random() < options.follow:
+                    crops = _following(np.isin(owners, focus), crops[0], rng)
+            shown, owners = _altered(painting.frames[times], owners, self.size, crops, rng)
             found = _draw_targets(painting, owners, options, focus, rng)
             if not found:
                 continue

@@ -165,7 +165,7 @@ class _Cursor:
         self._number_of = {} if self._index.counted else {int(p): i for i, p in enumerate(self._index.pts)}
         self._source = reader._source
         self._container, self._stream = open_container(self._source, self._name)
-        self._reformatter = VideoReformatter()
+        self._reformatter: Any = VideoReformatter()
         self._reader = reader
         self._frames: Iterator[tuple[int, Any]] = iter(())
         self._last: tuple[int, Any] | None = None
@@ -177,6 +177,8 @@ class _Cursor:
         self._frames = iter(())
         self._last = self._ahead = None
         self._container.close()
+        # The decoder's and the converter's threads, and their frames, live as long as these do.
+        self._stream = self._reformatter = None
 
     @property
     def position(self) -> int:

@@ -155,6 +155,22 @@ def test_a_closed_reader_says_so(clip: Path) -> None:
         reader.frames()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_closing_ends_the_decoders_threads_at_once(clip: Path) -> None:
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    with open_video(clip) as reader:
+        assert reader[30] is not None
+        at_work = threads()
+        others = iter(reader)
+        next(others)
+        assert threads() > at_work
+        others.close()  # type: ignore[attr-defined]
+        assert threads() == at_work
+    assert threads() < at_work
+
+
 def test_bytes_and_file_objects(clip: Path) -> None:
     expected = reference(clip)
     file = io.BytesIO(clip.read_bytes())
