@@ -11,6 +11,8 @@ from sam2.cli.arguments import add_verb, at_least
 
 FORMATS = ("vos", "sav", "sa1b", "coco", "pairs", "pool")
 CODECS = ("jpeg", "raw")
+WITHOUT = ("texture", "shading", "occlusion", "parts", "camouflage", "blur", "glyphs")
+"""As `sam2.data.without.NAMES`, which is not read before it is needed."""
 _EXAMPLE = """\
 examples:
   sam2 data check DAVIS --split val
@@ -73,6 +75,13 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     )
     one.add_argument("--seed", type=at_least(0), default=0, help="another seed, other scenes (default 0)")
     one.add_argument(
+        "--without",
+        type=_names,
+        default=(),
+        metavar="NAME,...",
+        help=f"leave out some of {', '.join(WITHOUT)} (default: nothing)",
+    )
+    one.add_argument(
         "--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes (default: all cores)"
     )
     one.add_argument("--codec", choices=CODECS, default="jpeg", help="of pictures (default jpeg)")
@@ -92,6 +101,14 @@ def _bounds(text: str) -> tuple[float, float]:
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not LOW,HIGH: write 0,0.5") from None
     return low, high
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in WITHOUT]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(WITHOUT)}")
+    return names
 
 
 def check(args: argparse.Namespace) -> int:
@@ -146,7 +163,7 @@ def make(args: argparse.Namespace) -> int:
     from sam2.data.pool import write_pool
     from sam2.data.recipe import Recipe
 
-    recipe = Recipe(args.size, args.length, args.difficulty, args.ramp, args.seed)
+    recipe = Recipe(args.size, args.length, args.difficulty, args.ramp, args.seed, args.without)
     try:
         pool = write_pool(args.out, recipe, args.count, args.workers, args.codec, args.quality, report=True)
     except KeyboardInterrupt:

@@ -81,7 +81,7 @@ def animal(rng: Rng, style: Style) -> list[Part]:
     """A four-legged animal from the side, perhaps furry or patterned."""
     coat = style.material(span=rng.uniform(1, 4))
     if style.ground is not None and rng.random() < 0.3 * style.difficulty:
-        coat = style.camouflage()
+        coat = style.camouflage(coat)
     limb = coat if rng.random() < 0.6 else style.material()
     dark = style.material(np.array([20.0, 16, 14]), contrast=0)
     long, tall = rng.uniform(0.5, 0.75), rng.uniform(0.2, 0.36)

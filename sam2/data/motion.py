@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .actors import Actor, posed
+from .apart import GRID, apart
 from .clip import Clip
 from .photograph import exposed, photograph
-from .render import MAX_PARTS, Canvas, Wobble
+from .render import MAX_PARTS, Canvas, Posed, Wobble
 from .scenes import Scene, camera_matrix, check_arguments, make_scene, paint_posed, paint_unmoved, stream_rng
 from .targets import Painting, painting
 
@@ -176,6 +177,39 @@ def _lamp(rng: Rng, length: int, d: float) -> np.ndarray:
     return np.exp((slow + flicker) * (rng.random() < 0.5 * d))
 
 
+def _pose(
+    actor: Actor, track: Track, camera: Camera, scene: Scene, size: int, t: int, shutter: float
+) -> Posed:
+    """``actor`` at frame ``t``; ``shutter`` is the share of a frame's time that it stays open."""
+    depth = GROUND_DEPTH if actor.stuff or actor.standing else actor.depth
+    matrix = camera.matrix(t, depth, size, scene.aspect) @ track.move(actor, t).matrix()
+    smear = (0.0, 0.0)
+    if shutter and t and not actor.stuff:
+        past = camera.matrix(t - 1, depth, size, scene.aspect) @ track.move(actor, t - 1).matrix()
+        dx, dy = (matrix[:2, 2] - past[:2, 2]) * shutter
+        if max(abs(dx), abs(dy)) < 0.15 * size:
+            smear = (float(dx), float(dy))
+    swings = [
+        0.0
+        if part.swing is None or not track.tempo
+        else part.swing.amplitude * float(np.sin(part.swing.phase + part.swing.speed * track.tempo * t))
+        for part in actor.parts
+    ]
+    return posed(actor, matrix, scene.light, size, swings, track.wobble(t), smear)
+
+
+def _apart(
+    cast: list[tuple[Actor, Track]], camera: Camera, scene: Scene, length: int, rng: Rng
+) -> list[tuple[Actor, Track]]:
+    """Those of ``cast`` that find room all through the clip, their starts moved where they meet."""
+
+    def poses(number: int, actor: Actor) -> list[Posed]:
+        return [_pose(actor, cast[number][1], camera, scene, GRID, t, 0.0) for t in range(length)]
+
+    free = apart([actor for actor, _ in cast], poses, rng)
+    return [(actor, cast[number][1]) for number, actor in free.items()]
+
+
 def _paint(
     actors: Sequence[Actor],
     tracks: Sequence[Track],
@@ -185,43 +219,40 @@ def _paint(
     t: int,
     shutter: float,
 ) -> tuple[Canvas, list[range]]:
-    """Frame ``t``; ``shutter`` is the share of a frame's time that it stays open."""
-    poses = []
-    for actor, track in zip(actors, tracks):
-        depth = GROUND_DEPTH if actor.stuff or actor.standing else actor.depth
-        matrix = camera.matrix(t, depth, size, scene.aspect) @ track.move(actor, t).matrix()
-        smear = (0.0, 0.0)
-        if shutter and t and not actor.stuff:
-            past = camera.matrix(t - 1, depth, size, scene.aspect) @ track.move(actor, t - 1).matrix()
-            dx, dy = (matrix[:2, 2] - past[:2, 2]) * shutter
-            if max(abs(dx), abs(dy)) < 0.15 * size:
-                smear = (float(dx), float(dy))
-        swings = [
-            0.0
-            if part.swing is None or not track.tempo
-            else part.swing.amplitude * float(np.sin(part.swing.phase + part.swing.speed * track.tempo * t))
-            for part in actor.parts
-        ]
-        poses.append(posed(actor, matrix, scene.light, size, swings, track.wobble(t), smear))
+    """Frame ``t``; ``shutter`` as for ``_pose``."""
+    poses = [_pose(actor, track, camera, scene, size, t, shutter) for actor, track in zip(actors, tracks)]
     return paint_posed(scene, actors, poses, camera.matrix(t, GROUND_DEPTH, size, scene.aspect), size)
 
 
-def paint_clip(seed: int, size: int = 128, length: int = 8, difficulty: float = 0.5) -> Painting:
-    """``generate_clip`` in the compact form, with all its targets and their kinds."""
-    check_arguments(size, difficulty)
+def paint_clip(
+    seed: int,
+    size: int = 128,
+    length: int = 8,
+    difficulty: float = 0.5,
+    without: tuple[str, ...] = (),
+) -> Painting:
+    """``generate_clip`` in the compact form, with all its targets and their kinds.
+
+    ``without``: names of ``without.NAMES``, things that the clip shall not have.
+    """
+    check_arguments(size, difficulty, without)
     if length < 1:
         raise ValueError(f"length must be at least 1 frame, not {length}")
-    scene = make_scene(seed, difficulty)
+    scene = make_scene(seed, difficulty, without)
     rng = stream_rng(seed, 1)
     d = difficulty
     ground = [a for a in scene.actors if a.stuff]
     cast = [(a, _any_track(rng, a, d, len(a.parts) <= 3)) for a in scene.actors if not a.stuff]
     cast += _passers_by(rng, scene, length, d)
+    camera, cut = _any_camera(rng, length, d)
+    if "occlusion" in without:
+        cast = _apart(cast, camera, scene, length, stream_rng(seed, 3))
     cast.sort(key=lambda pair: -pair[0].depth)
     actors = ground + [a for a, _ in cast]
     tracks = [Track()] * len(ground) + [track for _, track in cast]
-    camera, cut = _any_camera(rng, length, d)
     shutter = rng.uniform(0.1, 0.7) if rng.random() < 0.45 * d else 0.0
+    if "blur" in without:
+        shutter = 0.0
     exposure = _lamp(rng, length, d)
     away = _away(rng, length, d) if cut is None else range(0)
     frames = np.empty((length, size, size, 3), np.uint8)
@@ -231,7 +262,7 @@ def paint_clip(seed: int, size: int = 128, length: int = 8, difficulty: float = 
     how = scene.photograph
     for t in range(length):
         if t in away:
-            other = other or make_scene(seed + 0x5EED, difficulty)
+            other = other or make_scene(seed + 0x5EED, difficulty, without)
             canvas, _ = paint_unmoved(other, size)
         else:
             canvas, numbers = _paint(actors, tracks, camera, scene, size, t, 0.0 if t == cut else shutter)

@@ -105,7 +105,8 @@ def write_pool(
     each = min(SHARD, count)
     note = folder / "pool.json"
     if note.exists():
-        there = json.loads(note.read_text())
+        # What a scene may lack is younger than pools: those that say nothing of it lack nothing.
+        there = {"without": [], **json.loads(note.read_text())}
         each = there.pop("shard")
         if there != settings:
             changed = sorted(k for k in settings if there.get(k) != settings[k])

@@ -15,6 +15,7 @@ from .clip import Clip
 from .motion import paint_clip
 from .scenes import paint_still
 from .targets import Painting
+from .without import checked
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Recipe:
     """Over so many scenes the upper bound climbs from the lower one to its own value; 0: at once."""
     seed: int = 0
     """Recipes of different seeds share no scene (up to 2**31 scenes each)."""
+    without: tuple[str, ...] = ()
+    """What the scenes shall not have: names of `sam2.data.without.NAMES`, which says what each means."""
 
     def __post_init__(self) -> None:
         low, high = self.difficulty
@@ -42,6 +45,7 @@ class Recipe:
             )
         if self.seed < 0 or self.ramp < 0:
             raise ValueError(f"seed and ramp must not be negative, not {self.seed} and {self.ramp}")
+        object.__setattr__(self, "without", checked(self.without))  # in one order: recipes are compared
 
     def difficulty_at(self, number: int) -> float:
         low, high = self.difficulty
@@ -60,8 +64,8 @@ class Recipe:
         """Scene ``number``."""
         seed = (self.seed << 31) + number
         if self.length == 1:
-            return paint_still(seed, self.size, self.difficulty_at(number))
-        return paint_clip(seed, self.size, self.length, self.difficulty_at(number))
+            return paint_still(seed, self.size, self.difficulty_at(number), self.without)
+        return paint_clip(seed, self.size, self.length, self.difficulty_at(number), self.without)
 
 
 class SceneStream(Iterator[Painting]):

@@ -71,6 +71,34 @@ def _about(pivot: tuple[float, float], angle: float) -> np.ndarray:
     return np.array([[c, -s, x - c * x + s * y], [s, c, y - s * x - c * y], [0, 0, 1]])
 
 
+def _placed(thing: Posed, part: Part, angle: float) -> tuple[np.ndarray, list[np.ndarray], list[np.ndarray]]:
+    """Of one part of `thing`, its joint turned by `angle`: matrix to pixels, rings and holes in pixels."""
+    local = thing.matrix if part.swing is None else thing.matrix @ _about(part.swing.pivot, angle)
+    linear, origin = local[:2, :2].T, local[:2, 2]
+    bend = thing.wobble
+    rings = [(bend(r) if bend else r) @ linear + origin for r in part.rings]
+    holes = [(bend(r) if bend else r) @ linear + origin for r in part.holes]
+    return local, rings, holes
+
+
+def _extent(part: Part, local: np.ndarray, rings: list[np.ndarray]) -> list[np.ndarray]:
+    """`rings`, or a stamp's corners, in pixels."""
+    if part.stamp is None:
+        return rings
+    a, b, c, d = part.stamp_box
+    return [np.array([[a, b], [c, b], [c, d], [a, d]]) @ local[:2, :2].T + local[:2, 2]]
+
+
+def outlines(thing: Posed) -> list[np.ndarray]:
+    """Rings [K, 2] in pixels within which all of `thing` lies, holes not cut out."""
+    found = []
+    for part, angle in zip(thing.parts, thing.swings):
+        if not part.clip:
+            local, rings, _ = _placed(thing, part, angle)
+            found += _extent(part, local, rings)
+    return found
+
+
 def _pixels_to(local: np.ndarray, x0: float, y0: float) -> np.ndarray:
     """The inverse of the affine ``local``, for pixels counted from (x0, y0)."""
     (a, b, c), (d, e, f) = local[:2].tolist()
@@ -142,19 +170,11 @@ class Canvas:
         for number, (part, angle) in enumerate(zip(thing.parts, thing.swings), first):
             if tiny and part.clip:
                 continue
-            local = thing.matrix if part.swing is None else thing.matrix @ _about(part.swing.pivot, angle)
-            linear, origin = local[:2, :2].T, local[:2, 2]
-            bend = thing.wobble
-            rings = [(bend(r) if bend else r) @ linear + origin for r in part.rings]
-            holes = [(bend(r) if bend else r) @ linear + origin for r in part.holes]
+            local, rings, holes = _placed(thing, part, angle)
             placed.append((number, part, local, rings, holes))
             if part.clip:
                 continue
-            corners = rings
-            if part.stamp is not None:
-                a, b, c, d = part.stamp_box
-                corners = [np.array([[a, b], [c, b], [c, d], [a, d]]) @ linear + origin]
-            for ring in corners:
+            for ring in _extent(part, local, rings):
                 np.minimum(low, ring.min(0), out=low)
                 np.maximum(high, ring.max(0), out=high)
         pad = 2 + int(2 * thing.defocus + max(abs(thing.motion[0]), abs(thing.motion[1])))

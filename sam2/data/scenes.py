@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .actors import Actor, posed
+from .apart import GRID, apart
 from .clip import Clip
 from .ground import any_ground
 from .photograph import Photograph, any_photograph, exposed, photograph
@@ -20,6 +21,7 @@ from .targets import Painting, painting
 from .textures import SOFT, VARIANTS, Material, palette, placement
 from .things import Builder, Style, plain
 from .vocabulary import VOCABULARY
+from .without import checked, plainer, unlettered
 
 Rng = np.random.Generator
 
@@ -48,7 +50,9 @@ def _actor(rng: Rng, style: Style, builder: Builder, size: float, horizon: float
     parts = builder(rng, style)
     hidden = rng.random() < 0.22 * d and style.ground is not None
     if hidden:
-        parts = [replace(p, material=style.camouflage()) if rng.random() < 0.8 else p for p in parts]
+        parts = [
+            replace(p, material=style.camouflage(p.material)) if rng.random() < 0.8 else p for p in parts
+        ]
     free = builder is plain
     actor = Actor(
         parts,
@@ -83,11 +87,14 @@ def _sizes(rng: Rng, count: int, d: float) -> np.ndarray:
     return (small**-power + u * (large**-power - small**-power)) ** (-1 / power)
 
 
-def make_scene(seed: int, difficulty: float) -> Scene:
-    """The scene of ``seed``: what there is and where, whatever the size it will be drawn at."""
+def make_scene(seed: int, difficulty: float, without: tuple[str, ...] = ()) -> Scene:
+    """The scene of ``seed``: what there is and where, whatever the size it will be drawn at.
+
+    ``without``: names of ``without.NAMES``.
+    """
     rng = stream_rng(seed, 0)
     d = float(difficulty)
-    style = Style(rng, d)
+    style = Style(rng, d, hides="camouflage" not in without)
     pieces, horizon = any_ground(rng, style)
     style.avoid = np.array(pieces[-1].parts[0].material.colour, float)
     most = 6 + 14 * d
@@ -115,7 +122,7 @@ def make_scene(seed: int, difficulty: float) -> Scene:
     for actor in kept:
         if actor.depth < 0.75 and rng.random() < 0.2 * d:
             actor.defocus = rng.uniform(0.5, 3)
-    return Scene(
+    scene = Scene(
         pieces + kept[::-1],
         (float(np.cos(angle)), float(np.sin(angle))),
         any_photograph(rng, d),
@@ -124,6 +131,30 @@ def make_scene(seed: int, difficulty: float) -> Scene:
         haze=rng.uniform(0.6, 3.5) if deep else 0.0,
         shade=_shade(rng) if rng.random() < 0.3 * d else None,
     )
+    return _plainer(scene, seed, without) if without else scene
+
+
+def _plainer(scene: Scene, seed: int, without: tuple[str, ...]) -> Scene:
+    """``scene`` without what is named; "camouflage" was heeded when it was drawn."""
+    scene = replace(scene, actors=[plainer(actor, without) for actor in scene.actors])
+    if "shading" in without:
+        scene.shade = None
+    if "glyphs" in without and scene.shade is not None:
+        scene.shade = unlettered(scene.shade)
+    if "blur" in without:
+        scene.focus = scene.haze = 0.0
+        scene.photograph = replace(scene.photograph, blur=0.0)
+    if "occlusion" in without:
+        view = camera_matrix(GRID, scene.aspect)
+        pieces = [a for a in scene.actors if a.stuff]
+        nearest_first = [a for a in reversed(scene.actors) if not a.stuff]
+        free = apart(
+            nearest_first,
+            lambda _, a: [posed(a, view @ a.matrix(), scene.light, GRID)],
+            stream_rng(seed, 2),
+        )
+        scene.actors = pieces + list(free.values())[::-1]
+    return scene
 
 
 def _shade(rng: Rng) -> Material:
@@ -158,18 +189,24 @@ def camera_matrix(size: int, aspect: float = 1.0) -> np.ndarray:
     return np.array([[size * a, 0, size * (1 - a) / 2], [0, size / a, size * (1 - 1 / a) / 2], [0, 0, 1]])
 
 
-def check_arguments(size: int, difficulty: float) -> None:
-    """Raise ValueError for a size or a difficulty that no scene can have."""
+def check_arguments(size: int, difficulty: float, without: tuple[str, ...] = ()) -> None:
+    """Raise ValueError for a size or a difficulty that no scene can have, or an unknown name in `without`."""
+    checked(without)
     if not 0 <= difficulty <= 1:
         raise ValueError(f"difficulty must be between 0 and 1, not {difficulty}")
     if size < 16:
         raise ValueError(f"size must be at least 16 pixels, not {size}")
 
 
-def paint_still(seed: int, size: int = 128, difficulty: float = 0.5) -> Painting:
-    """``generate_still`` in the compact form, with all its targets and their kinds."""
-    check_arguments(size, difficulty)
-    scene = make_scene(seed, difficulty)
+def paint_still(
+    seed: int, size: int = 128, difficulty: float = 0.5, without: tuple[str, ...] = ()
+) -> Painting:
+    """``generate_still`` in the compact form, with all its targets and their kinds.
+
+    ``without``: names of ``without.NAMES``, things that the scene shall not have.
+    """
+    check_arguments(size, difficulty, without)
+    scene = make_scene(seed, difficulty, without)
     canvas, numbers = paint_unmoved(scene, size)
     frame = photograph(canvas.picture, exposed(scene.photograph, canvas.picture))
     return painting(frame[None], np.array(canvas.owner)[None], scene.actors, numbers, f"still-{seed}")

@@ -273,6 +273,8 @@ SOFT = tuple(
     i for i in range(VARIANTS) if _KINDS[i % len(_KINDS)].__name__ in ("_clouds", "_folds", "_ridges")
 )
 
+WRITING = tuple(i for i in range(VARIANTS) if _KINDS[i % len(_KINDS)].__name__ == "_writing")
+
 
 @dataclass(frozen=True)
 class Material:

@@ -53,8 +53,10 @@ def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
 class Style:
     """The look of one scene: its colours, how strong its textures are, the ground to hide on."""
 
-    def __init__(self, rng: Rng, difficulty: float) -> None:
+    def __init__(self, rng: Rng, difficulty: float, hides: bool = True) -> None:
+        """hides: objects may be of the ground's own material."""
         self.rng = rng
+        self.hides = hides
         self.difficulty = difficulty
         self.hues = rng.random(3) if rng.random() < 0.5 else None
         self.vivid = rng.uniform(0.5, 1.3)
@@ -113,17 +115,19 @@ class Style:
             stops[count // 2 :] = self.colour()
         return stops
 
-    def camouflage(self) -> Material:
-        """The ground's own texture, elsewhere cut and a little recoloured."""
+    def camouflage(self, own: Material) -> Material:
+        """The ground's own texture, elsewhere cut and a little recoloured; `own` where nothing hides."""
         assert self.ground is not None
         rng = self.rng
         stops = np.frombuffer(self.ground.palette, np.uint8).reshape(256, 3)[::51].astype(float)
         shift = rng.normal(0, 22, 3) + rng.normal(0, 14)
-        own = placement(rng, 1.0, 0.0)
+        place = placement(rng, 1.0, 0.0)
         turned = self.ground.placement.copy()
-        turned[:2, 2] = own[:2, 2]
+        turned[:2, 2] = place[:2, 2]
         turned[2] = (0, 0, 1)
-        return replace(self.ground, placement=turned, palette=palette(stops + shift))
+        # Drawn in either case, so that whatever is drawn after it stays the same.
+        hidden = replace(self.ground, placement=turned, palette=palette(stops + shift))
+        return hidden if self.hides else own
 
     def shade(self, colour: np.ndarray, by: float) -> np.ndarray:
         return np.clip(colour * by, 0, 255)

@@ -62,6 +62,8 @@ class PoolOptions:
     """Bounds of the scenes' difficulty."""
     seed: int = 0
     """Pools of different seeds share no scene."""
+    without: tuple[str, ...] = ()
+    """What its scenes shall not have: names of `sam2.data.without.NAMES`."""
     take: SceneOptions = field(default_factory=SceneOptions)
 
 
@@ -305,7 +307,9 @@ class PhaseLoop(Loop):
 
 def _open_pool(options: PoolOptions) -> ClipPool:
     """The pool, written with all cores by the first process where it is not whole; others wait for it."""
-    recipe = Recipe(options.size, options.length, options.difficulty, seed=options.seed)
+    recipe = Recipe(
+        options.size, options.length, options.difficulty, seed=options.seed, without=options.without
+    )
     if int(os.environ.get("RANK", "0")) == 0:
         return write_pool(options.folder, recipe, options.count, os.cpu_count() or 1, report=True)
     folder = Path(options.folder)
