@@ -50,6 +50,9 @@ class Following:
     """And changes its size once that is wrong by this factor."""
     pace: float = 1.15
     """By which factor its side changes at most from frame to frame."""
+    max_gap: float = 0.35
+    """Pieces of a mask further than this from its largest one, as a share of the longer side of that box,
+    are let go as another thing's, unless the object was prompted so."""
     patience: int = 3
     """Frames without the object after which the window grows, until it is the whole frame."""
 
@@ -379,6 +382,7 @@ class CloseTracker:
             storage=self._storage,
             features=FeatureCache(FeatureBudget(1, host_bytes=0)),
             policy=self._policy,
+            max_gap=self.following.max_gap,
         )
         return _Close(session, frames)
 

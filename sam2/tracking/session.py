@@ -91,6 +91,9 @@ class VideoSession(PublishedState):
     """Which memories a frame reads; None for the model's own choice."""
     storage: StorageOptions = field(default_factory=StorageOptions)
     """Where masks and memories go once no coming frame reads them."""
+    max_gap: float | None = None
+    """Pieces of a tracked mask further than this from its largest one, as a share of the longer side of that
+    one's box, are let go, unless the object was prompted so; None keeps all. Not for policy "tree"."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
     """Held during each prompt and each frame: threads that share a session take turns."""
 
