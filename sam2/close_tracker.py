@@ -32,6 +32,8 @@ from sam2.tracking.session import NothingToTrackError, VideoSession
 from sam2.video.ahead import ReadAhead
 from sam2.zoom import View, Window, Zoom, around, extent, paste, square
 
+CALMING = 0.9
+"""Share of an object's speed that is left a frame later, if it stands still then."""
 ONLY = 0
 """The object's id in its own video."""
 
@@ -41,7 +43,11 @@ class Following:
     """How a window follows its object."""
 
     margin: float = 3.0
-    """Side of the window, over the object's longer side."""
+    """Side of the window, over the object's longer side, while it stays where it is."""
+    lead: float = 4.0
+    """The window of an object that moves is wider by so many frames of its way."""
+    widest: float = 4.5
+    """Side of the widest window so, over the object's longer side."""
     smallest: int = 64
     """Side of the smallest window, pixels."""
     drift: float = 0.12
@@ -164,6 +170,17 @@ class _Close:
     """Points [P, 2] in pixels of the video and labels [P] by prompted frame, for corrections."""
     lost: int = 0
     """Frames since the object was last seen."""
+    last: tuple[int, np.ndarray] | None = None
+    """The frame on which it was last seen, and its middle there, pixels."""
+    speed: float = 0.0
+    """Pixels a frame: the fastest of late."""
+
+    def seen_at(self, frame_idx: int, middle: np.ndarray) -> None:
+        """Learns the speed from frames next to each other."""
+        if self.last is not None and abs(self.last[0] - frame_idx) == 1:
+            way = float(np.hypot(*(middle - self.last[1])))
+            self.speed = max(way, CALMING * self.speed)
+        self.last = frame_idx, middle
 
     def look_at(self, frame_idx: int, window: Window) -> None:
         """Chooses the window of a frame."""
@@ -411,8 +428,10 @@ class CloseTracker:
             x, y = _middle(window)
             return square(x, y, how.pace * side, self.size)
         close.lost = 0
-        wanted = max(how.margin * float((box[2:] - box[:2]).max()), how.smallest)
-        middle = (box[:2] + box[2:]) / 2
+        middle, longer = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
+        close.seen_at(before.frame_idx, middle)
+        widest = max(how.widest, how.margin) * longer
+        wanted = max(min(how.margin * longer + how.lead * close.speed, widest), how.smallest)
         off = np.abs(middle - _middle(window)).max()
         if 1 / how.change < wanted / side < how.change and off < how.drift * side:
             return window

@@ -58,6 +58,23 @@ def test_the_packaged_model_keeps_a_small_thing_that_moves_far():
     assert middles[-1] - middles[0] > 80
 
 
+@pytest.mark.usefixtures("one_thread")
+def test_the_window_of_a_fast_thing_is_wider():
+    frames, _ = small_ball(12)
+    predictor = build_sam2_video_predictor()
+
+    def side(lead: float) -> float:
+        with (
+            open_video(frames) as video,
+            CloseTracker(predictor, video, following=Following(smallest=16, lead=lead)) as tracker,
+        ):
+            tracker.prompt(0, 7, box=(51, 111, 70, 130))
+            return float(np.mean([max(result.views[0].window.size) for result in tracker.propagate()]))
+
+    calm, hasty = side(0.0), side(4.0)
+    assert 1.2 * calm < hasty < 1.6 * calm
+
+
 def test_results_are_those_of_the_video_size(tracker):
     shown = tracker.prompt(2, 5, mask=disk(30, 20))
     assert shown.obj_ids == [5]
