@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,17 +21,24 @@ import torch
 from torch import Tensor
 
 from sam2.memory import FifoPolicy, StorageOptions, TreePolicy, make_policy
+from sam2.modeling.outputs import NO_OBJ_SCORE, FrameOutput
 from sam2.preprocess import IMAGENET_MEAN, IMAGENET_STD, FrameReader, normalize, resize_frame
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from sam2.tracking.features import FeatureBudget, FeatureCache
 from sam2.tracking.passes import Direction, planned
+from sam2.tracking.pieces import close_together, gap_within
 from sam2.tracking.prompting import ObjectPrompt, checked_points
 from sam2.tracking.results import FrameResult, keep_strongest
 from sam2.tracking.session import NothingToTrackError, VideoSession
+from sam2.tracking.track import ObjectTrack
 from sam2.video.ahead import ReadAhead
 from sam2.zoom import View, Window, Zoom, around, extent, paste, square
 
+SHRUNK = 0.1
+"""A mask below this share of the object's usual area is no longer the object."""
+BACK = (0.2, 5.0)
+"""Bounds of the area with which an object comes back, as shares of its usual one."""
 CALMING = 0.9
 """Share of an object's speed that is left a frame later, if it stands still then."""
 ONLY = 0
@@ -59,6 +66,9 @@ class Following:
     max_gap: float = 0.35
     """Pieces of a mask further than this from its largest one, as a share of the longer side of that box,
     are let go as another thing's, unless the object was prompted so."""
+    sure: float = 2.0
+    """Presence logit from which on an object that was gone is taken to be back, since what is mistaken for it
+    would be followed for good; while it is seen, 0 is enough."""
     patience: int = 3
     """Frames without the object after which the window grows, until it is the whole frame."""
 
@@ -166,14 +176,43 @@ class _Close:
 
     session: VideoSession
     frames: Windows
+    following: Following
     points: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     """Points [P, 2] in pixels of the video and labels [P] by prompted frame, for corrections."""
     lost: int = 0
     """Frames since the object was last seen."""
+    area: float = 0.0
+    """Pixels of the video that it usually covers; 0 where that is not known."""
     last: tuple[int, np.ndarray] | None = None
     """The frame on which it was last seen, and its middle there, pixels."""
     speed: float = 0.0
     """Pixels a frame: the fastest of late."""
+    looking_at: int = 0
+    """The frame that is being tracked."""
+    gone: bool = False
+    """It was not seen on the frame before that."""
+
+    def review(self, tracks: Sequence[ObjectTrack], out: FrameOutput) -> tuple[FrameOutput, list[bool]]:
+        """The mask without what lies apart from the object, or none where that can hardly be the object; then
+        the frame is not remembered."""
+        (track,), how = tracks, self.following
+        prompted = (track.found[t].logits[0, 0] > 0 for t in track.bank.conditioning if t in track.found)
+        gap = max(how.max_gap, *map(gap_within, prompted), 0.0)
+        out = replace(out, low_res_masks=close_together(out.low_res_masks, gap))
+        window = self.frames.window(self.looking_at)
+        area = float((out.low_res_masks > 0).float().mean()) * window.size[0] * window.size[1]
+        presence = float(out.object_score_logits)
+        if self.gone:
+            low, high = BACK
+            seen = presence > how.sure and (not self.area or low < area / self.area < high)
+        else:
+            seen = presence > 0 and area >= SHRUNK * self.area
+        if seen:
+            self.area += 0.05 * (area - self.area)
+            return out, [True]
+        absent = torch.full_like(out.low_res_masks, NO_OBJ_SCORE)
+        score = -out.object_score_logits.abs() - 0.1  # 0 is not yet absent
+        return replace(out, low_res_masks=absent, object_score_logits=score), [False]
 
     def seen_at(self, frame_idx: int, middle: np.ndarray) -> None:
         """Learns the speed from frames next to each other."""
@@ -304,6 +343,7 @@ class CloseTracker:
             window = old if _holds(old, window) else window
         close.look_at(frame_idx, window)
         close.points[frame_idx] = coords, kinds
+        close.area = float(whole.sum())
         crop = np.ascontiguousarray(whole[window.y0 : window.y1, window.x0 : window.x1])
         side = self.predictor.image_size
         small = torch.from_numpy(crop).float()[None, None]
@@ -323,7 +363,9 @@ class CloseTracker:
         if obj_id not in self._objects:
             known = ", ".join(map(str, self._objects)) or "none yet"
             raise ValueError(f"object id {obj_id!r} is unknown; objects of this video: {known}")
-        self._objects.pop(obj_id).session.close()
+        session = self._objects.pop(obj_id).session
+        session.review = None  # which holds the session
+        session.close()
 
     def result(self, frame_idx: int) -> CloseResult:
         """The latest masks of all objects on a frame; an object not seen there yet is absent."""
@@ -399,9 +441,10 @@ class CloseTracker:
             storage=self._storage,
             features=FeatureCache(FeatureBudget(1, host_bytes=0)),
             policy=self._policy,
-            max_gap=self.following.max_gap,
         )
-        return _Close(session, frames)
+        close = _Close(session, frames, self.following)
+        session.review = close.review
+        return close
 
     def _follow(self, close: _Close, frame_idx: int, reverse: bool) -> None:
         """Tracks an object to a frame, in a window chosen by where it was on the frame before."""
@@ -409,11 +452,15 @@ class CloseTracker:
         engine.commit(close.session)
         if frame_idx not in track.bank.conditioning:
             before = frame_idx + 1 if reverse else frame_idx - 1
+            close.gone = False
             if track.latest(before) is None:
                 if not any((t > frame_idx) == reverse for t in track.bank.conditioning):
                     return  # its first prompt is still to come
             else:
-                close.look_at(frame_idx, self._next_window(close, engine.result(close.session, before)))
+                shown = engine.result(close.session, before)
+                close.look_at(frame_idx, self._next_window(close, shown))
+                close.gone = float(shown.object_score_logits[0]) <= 0
+        close.looking_at = frame_idx
         engine.track_frame(close.session, frame_idx, reverse)
 
     def _next_window(self, close: _Close, before: FrameResult) -> Window:

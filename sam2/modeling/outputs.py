@@ -47,7 +47,7 @@ class FrameFeatures:
 class FrameOutput:
     """What the model says of B objects on one frame.
 
-    Invariant: `low_res_masks` is the one of `low_res_multimasks` with the highest predicted IoU.
+    As the model gives it, `low_res_masks` is the one of `low_res_multimasks` with the highest predicted IoU.
     """
 
     low_res_multimasks: Tensor

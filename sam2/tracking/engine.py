@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -17,7 +16,6 @@ from sam2.memory.tree import TreePolicy
 from sam2.modeling.outputs import NO_OBJ_SCORE, FrameFeatures, FrameOutput
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.tracking.branching import track_pathways
-from sam2.tracking.pieces import close_together, gap_within
 from sam2.tracking.prompting import ObjectPrompt, checked_mask, checked_points
 from sam2.tracking.results import FrameResult, keep_strongest
 from sam2.tracking.session import VideoSession
@@ -285,11 +283,15 @@ class TrackingEngine:
         if any(judges):
             choice = [verdict.choice for verdict in verdicts]
             out = self.steps.choose(out, torch.tensor(choice, device=out.ious.device))
-        if session.max_gap is not None:
-            out = _in_one_place(out, tracks, session.max_gap)
+        remembered: Sequence[bool] = [True] * len(tracks)
+        if session.review is not None:
+            out, remembered = session.review(tracks, out)
         memory = self.encode_tracked(session, features.embedding, out)
         shown = self.shown(out, session.storage_device)
         for i, (track, mask) in enumerate(zip(tracks, shown, strict=True)):
+            track.found[frame_idx] = mask
+            if not remembered[i]:
+                continue
             track.bank.add(
                 MemoryEntry(
                     frame_idx,
@@ -301,7 +303,6 @@ class TrackingEngine:
                     verdicts[i].anchor,
                 )
             )
-            track.found[frame_idx] = mask
 
     def encode_tracked(self, session: VideoSession, embedding: Tensor, out: FrameOutput) -> Tensor | None:
         """The spatial memories of a tracked frame's objects; None where the model has no memory."""
@@ -357,12 +358,3 @@ class TrackingEngine:
             (session.video_height, session.video_width),
             self.non_overlap_masks,
         )
-
-
-def _in_one_place(out: FrameOutput, tracks: Sequence[ObjectTrack], max_gap: float) -> FrameOutput:
-    """Masks without pieces far from the rest, but for objects that were prompted so."""
-    kept = []
-    for logits, track in zip(out.low_res_masks.split(1), tracks, strict=True):
-        prompted = (track.found[t].logits[0, 0] > 0 for t in track.bank.conditioning if t in track.found)
-        kept.append(close_together(logits, max(max_gap, *map(gap_within, prompted), 0.0)))
-    return replace(out, low_res_masks=torch.cat(kept))

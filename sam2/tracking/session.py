@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ import sam2.utils.misc as misc
 from sam2.memory.archive import Archive, HistoryLostError, StorageOptions
 from sam2.memory.named import policy_from_json, policy_to_json
 from sam2.memory.policies import FifoPolicy
+from sam2.modeling.outputs import FrameOutput
 from sam2.preprocess import LazyFrames
 from sam2.tracking import saving
 from sam2.tracking.features import FeatureCache
@@ -64,6 +65,10 @@ class VideoSource:
         )
 
 
+Review = Callable[[Sequence[ObjectTrack], FrameOutput], tuple[FrameOutput, Sequence[bool]]]
+"""Objects and what the model says of them, to what is shown of each and whether the frame is remembered."""
+
+
 @dataclass
 class VideoSession(PublishedState):
     """Everything known of one video.
@@ -91,9 +96,8 @@ class VideoSession(PublishedState):
     """Which memories a frame reads; None for the model's own choice."""
     storage: StorageOptions = field(default_factory=StorageOptions)
     """Where masks and memories go once no coming frame reads them."""
-    max_gap: float | None = None
-    """Pieces of a tracked mask further than this from its largest one, as a share of the longer side of that
-    one's box, are let go, unless the object was prompted so; None keeps all. Not for policy "tree"."""
+    review: Review | None = None
+    """Has the last word on tracked masks, before they are shown and remembered. Not for policy "tree"."""
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False, compare=False)
     """Held during each prompt and each frame: threads that share a session take turns."""
 

@@ -59,6 +59,28 @@ def test_the_packaged_model_keeps_a_small_thing_that_moves_far():
 
 
 @pytest.mark.usefixtures("one_thread")
+def test_a_thing_that_left_is_absent_until_it_is_surely_back():
+    shown, masks = small_ball(8)
+    ground = np.random.default_rng(0).integers(90, 130, (240, 426, 3)).astype(np.uint8)
+    hidden = [ground] * 8
+    frames = [*shown[:6], *hidden, *shown[6:], shown[-1], shown[-1]]
+    predictor = build_sam2_video_predictor()
+
+    def found(sure: float) -> list[np.ndarray]:
+        with (
+            open_video(frames) as video,
+            CloseTracker(predictor, video, following=Following(sure=sure)) as tracker,
+        ):
+            tracker.prompt(0, 7, box=(51, 111, 70, 130))
+            return [result.masks[0].numpy() for result in tracker.propagate()]
+
+    usual = found(2.0)
+    assert not any(mask.any() for mask in usual[8:14])
+    assert iou(usual[-1], masks[-1]) > 0.5
+    assert not any(mask.any() for mask in found(1e9)[8:])
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_the_window_of_a_fast_thing_is_wider():
     frames, _ = small_ball(12)
     predictor = build_sam2_video_predictor()
