@@ -147,6 +147,10 @@ def test_the_packaged_recipes_read() -> None:
     more = read_phases(RECIPE.with_name("mini_more.yaml"))
     assert [phase.start for phase in more] == ["mini", None]
     assert {phase.size for phase in more} == {256}
+    (clips,) = read_phases(RECIPE.with_name("mini_clips.yaml"))
+    assert clips.start == "mini"
+    assert clips.pvs.mistakes == 0.3
+    assert clips.pools[1].take.follow == 0.7
 
 
 def test_wrong_recipes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
