@@ -10,67 +10,27 @@ Shapes: N objects, H x W the video, S the model's input size.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sam2.close_windows import BACK, CALMING, ONLY, SHRUNK, CloseObject, Following, SharedFrames, Windows
 from sam2.memory import FifoPolicy, StorageOptions, TreePolicy, make_policy
-from sam2.modeling.outputs import NO_OBJ_SCORE, FrameOutput
-from sam2.preprocess import IMAGENET_MEAN, IMAGENET_STD, FrameReader, normalize, resize_frame
+from sam2.preprocess import FrameReader
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 from sam2.tracking.features import FeatureBudget, FeatureCache
 from sam2.tracking.passes import Direction, planned
-from sam2.tracking.pieces import close_together, gap_within
 from sam2.tracking.prompting import ObjectPrompt, checked_points
-from sam2.tracking.results import FrameResult, keep_strongest
+from sam2.tracking.results import keep_strongest
 from sam2.tracking.session import NothingToTrackError, VideoSession
-from sam2.tracking.track import ObjectTrack
-from sam2.video.ahead import ReadAhead
-from sam2.zoom import View, Window, Zoom, around, extent, paste, square
+from sam2.zoom import View, Zoom, paste
 
-SHRUNK = 0.1
-"""A mask below this share of the object's usual area is no longer the object."""
-BACK = (0.2, 5.0)
-"""Bounds of the area with which an object comes back, as shares of its usual one."""
-CALMING = 0.9
-"""Share of an object's speed that is left a frame later, if it stands still then."""
-ONLY = 0
-"""The object's id in its own video."""
-
-
-@dataclass(frozen=True)
-class Following:
-    """How a window follows its object."""
-
-    margin: float = 3.0
-    """Side of the window, over the object's longer side, while it stays where it is."""
-    lead: float = 4.0
-    """The window of an object that moves is wider by so many frames of its way."""
-    widest: float = 4.5
-    """Side of the widest window so, over the object's longer side."""
-    smallest: int = 64
-    """Side of the smallest window, pixels."""
-    drift: float = 0.12
-    """The window moves once its middle is further than this from the object's, as a share of its side."""
-    change: float = 1.4
-    """And changes its size once that is wrong by this factor."""
-    pace: float = 1.15
-    """By which factor its side changes at most from frame to frame."""
-    max_gap: float = 0.35
-    """Pieces of a mask further than this from its largest one, as a share of the longer side of that box,
-    are let go as another thing's, unless the object was prompted so."""
-    sure: float = 2.0
-    """Presence logit from which on an object that was gone is taken to be back, since what is mistaken for it
-    would be followed for good; while it is seen, 0 is enough."""
-    patience: int = 3
-    """Frames without the object after which the window grows, until it is the whole frame."""
+__all__ = ["BACK", "CALMING", "ONLY", "SHRUNK", "CloseResult", "CloseTracker", "Following", "Windows"]
 
 
 @dataclass(frozen=True)
@@ -101,149 +61,6 @@ class CloseResult:
     def masks(self) -> Tensor:
         """Masks at the size of the video, bool [N, H, W]."""
         return self.logits[:, 0] > 0
-
-
-class _Frames:
-    """The frames of the video, the last one kept for all objects, and coming ones read ahead in a thread."""
-
-    def __init__(self, video: FrameReader) -> None:
-        self.video = video
-        self.width, self.height = video.width, video.height
-        self._last: tuple[int, np.ndarray] | None = None
-        self._ahead: ReadAhead[np.ndarray, np.ndarray] | None = None
-        self._turn = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self.video)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        if self._last is None or self._last[0] != index:
-            taken = None if self._ahead is None else self._ahead.take(index)
-            self._last = index, self._read(index) if taken is None else taken
-        return self._last[1]
-
-    def _read(self, index: int) -> np.ndarray:
-        with self._turn:
-            return self.video[index]
-
-    @contextmanager
-    def ahead(self, order: Sequence[int]) -> Iterator[None]:
-        """While the block lasts."""
-        before = self._ahead
-        mine = self._ahead = ReadAhead(self._read, lambda frame: frame, order)
-        try:
-            yield
-        finally:
-            mine.close()
-            self._ahead = before
-
-    def close(self) -> None:
-        """The video is the caller's."""
-
-
-class Windows:
-    """The frames of an object's own video: `windows[i]` of frame i as float32 [3, S, S], normalised.
-
-    A frame without a window shows the whole.
-    """
-
-    def __init__(self, reader: FrameReader, image_size: int, device: torch.device) -> None:
-        self.reader = reader
-        self.image_size = image_size
-        self.device = device
-        self.windows: dict[int, Window] = {}
-
-    def __len__(self) -> int:
-        return len(self.reader)
-
-    def __getitem__(self, index: int) -> Tensor:
-        x0, y0, x1, y1 = self.window(index)
-        crop = resize_frame(np.ascontiguousarray(self.reader[index][y0:y1, x0:x1]), self.image_size)
-        pixels = torch.from_numpy(crop).to(self.device).permute(2, 0, 1)
-        return normalize(pixels.contiguous().float() / 255.0, IMAGENET_MEAN, IMAGENET_STD)
-
-    def window(self, index: int) -> Window:
-        """What is shown of a frame."""
-        return self.windows.get(index) or Window(0, 0, self.reader.width, self.reader.height)
-
-    def close(self) -> None:
-        """The reader is the caller's."""
-
-
-@dataclass
-class _Close:
-    """One object and its own video."""
-
-    session: VideoSession
-    frames: Windows
-    following: Following
-    points: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    """Points [P, 2] in pixels of the video and labels [P] by prompted frame, for corrections."""
-    lost: int = 0
-    """Frames since the object was last seen."""
-    area: float = 0.0
-    """Pixels of the video that it usually covers; 0 where that is not known."""
-    last: tuple[int, np.ndarray] | None = None
-    """The frame on which it was last seen, and its middle there, pixels."""
-    speed: float = 0.0
-    """Pixels a frame: the fastest of late."""
-    looking_at: int = 0
-    """The frame that is being tracked."""
-    gone: bool = False
-    """It was not seen on the frame before that."""
-
-    def review(self, tracks: Sequence[ObjectTrack], out: FrameOutput) -> tuple[FrameOutput, list[bool]]:
-        """The mask without what lies apart from the object, or none where that can hardly be the object; then
-        the frame is not remembered."""
-        (track,), how = tracks, self.following
-        prompted = (track.found[t].logits[0, 0] > 0 for t in track.bank.conditioning if t in track.found)
-        gap = max(how.max_gap, *map(gap_within, prompted), 0.0)
-        out = replace(out, low_res_masks=close_together(out.low_res_masks, gap))
-        window = self.frames.window(self.looking_at)
-        area = float((out.low_res_masks > 0).float().mean()) * window.size[0] * window.size[1]
-        presence = float(out.object_score_logits)
-        if self.gone:
-            low, high = BACK
-            seen = presence > how.sure and (not self.area or low < area / self.area < high)
-        else:
-            seen = presence > 0 and area >= SHRUNK * self.area
-        if seen:
-            self.area += 0.05 * (area - self.area)
-            return out, [True]
-        absent = torch.full_like(out.low_res_masks, NO_OBJ_SCORE)
-        score = -out.object_score_logits.abs() - 0.1  # 0 is not yet absent
-        return replace(out, low_res_masks=absent, object_score_logits=score), [False]
-
-    def seen_at(self, frame_idx: int, middle: np.ndarray) -> None:
-        """Learns the speed from frames next to each other."""
-        if self.last is not None and abs(self.last[0] - frame_idx) == 1:
-            way = float(np.hypot(*(middle - self.last[1])))
-            self.speed = max(way, CALMING * self.speed)
-        self.last = frame_idx, middle
-
-    def look_at(self, frame_idx: int, window: Window) -> None:
-        """Chooses the window of a frame."""
-        if self.frames.window(frame_idx) != window or frame_idx not in self.frames.windows:
-            self.frames.windows[frame_idx] = window
-            self.session.features.clear()  # what it holds was seen through other windows
-
-    def mask_on(self, frame_idx: int, size: tuple[int, int]) -> np.ndarray | None:
-        """The object's latest mask on a frame, bool [H, W]; None where it has none."""
-        track = self.session.tracks.get(ONLY)
-        shown = None if track is None else track.latest(frame_idx)
-        if shown is None:
-            return None
-        view = View(self.frames.window(frame_idx), shown.logits[0, 0].float(), 0.0, 0.0)
-        return (paste(view, size, None, Zoom()) > 0).cpu().numpy()
-
-    def view(self, result: FrameResult) -> View:
-        """The object's mask on a frame of its own video."""
-        return View(
-            self.frames.window(result.frame_idx),
-            result.low_res_logits[0, 0].float(),
-            float(result.predicted_iou[0]),
-            float(result.object_score_logits[0]),
-        )
 
 
 class CloseTracker:
@@ -277,7 +94,7 @@ class CloseTracker:
     ) -> None:
         self.predictor = predictor
         self.video = video
-        self._frames = _Frames(video)
+        self._frames = SharedFrames(video)
         self.following = following or Following()
         self._policy = None if policy is None else make_policy(policy, predictor.memory_policy)
         if isinstance(self._policy, TreePolicy):
@@ -285,7 +102,7 @@ class CloseTracker:
         self._storage = storage or StorageOptions()
         self._pictures = SAM2ImagePredictor(predictor, zoom=True, dtype=predictor.dtype)
         self._shown: int | None = None
-        self._objects: dict[int, _Close] = {}
+        self._objects: dict[int, CloseObject] = {}
 
     @property
     def obj_ids(self) -> list[int]:
@@ -335,12 +152,9 @@ class CloseTracker:
         if mask is not None:
             whole = self._as_mask(mask)
         else:
-            before = close.mask_on(frame_idx, self.size) if box is None else None
+            before = close.mask_on(frame_idx) if box is None else None
             whole = self._segmented(frame_idx, coords, kinds, box, before)
-        window = self._window_of(whole, box)
-        if frame_idx in close.frames.windows and close.session.tracks:
-            old = close.frames.window(frame_idx)
-            window = old if _holds(old, window) else window
+        window = close.window_for_prompt(frame_idx, whole, box)
         close.look_at(frame_idx, window)
         close.points[frame_idx] = coords, kinds
         close.area = float(whole.sum())
@@ -429,7 +243,7 @@ class CloseTracker:
 
     # ------------------------------------------------------------------ one object
 
-    def _new(self) -> _Close:
+    def _new(self) -> CloseObject:
         model = self.predictor
         frames = Windows(self._frames, model.image_size, model.device)
         session = VideoSession(
@@ -442,11 +256,11 @@ class CloseTracker:
             features=FeatureCache(FeatureBudget(1, host_bytes=0)),
             policy=self._policy,
         )
-        close = _Close(session, frames, self.following)
+        close = CloseObject(session, frames, self.following)
         session.review = close.review
         return close
 
-    def _follow(self, close: _Close, frame_idx: int, reverse: bool) -> None:
+    def _follow(self, close: CloseObject, frame_idx: int, reverse: bool) -> None:
         """Tracks an object to a frame, in a window chosen by where it was on the frame before."""
         engine, track = self.predictor.engine, close.session.tracks[ONLY]
         engine.commit(close.session)
@@ -458,32 +272,10 @@ class CloseTracker:
                     return  # its first prompt is still to come
             else:
                 shown = engine.result(close.session, before)
-                close.look_at(frame_idx, self._next_window(close, shown))
+                close.look_at(frame_idx, close.next_window(shown))
                 close.gone = float(shown.object_score_logits[0]) <= 0
         close.looking_at = frame_idx
         engine.track_frame(close.session, frame_idx, reverse)
-
-    def _next_window(self, close: _Close, before: FrameResult) -> Window:
-        """Where to look on the next frame."""
-        view, how = close.view(before), self.following
-        window, box = view.window, extent(view)
-        side = float(max(window.size))
-        if box is None or view.presence <= 0:
-            close.lost += 1
-            if close.lost <= how.patience:
-                return window
-            x, y = _middle(window)
-            return square(x, y, how.pace * side, self.size)
-        close.lost = 0
-        middle, longer = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
-        close.seen_at(before.frame_idx, middle)
-        widest = max(how.widest, how.margin) * longer
-        wanted = max(min(how.margin * longer + how.lead * close.speed, widest), how.smallest)
-        off = np.abs(middle - _middle(window)).max()
-        if 1 / how.change < wanted / side < how.change and off < how.drift * side:
-            return window
-        side = float(np.clip(wanted, side / how.pace, side * how.pace))
-        return square(float(middle[0]), float(middle[1]), side, self.size)
 
     # ------------------------------------------------------------------ prompts
 
@@ -510,21 +302,3 @@ class CloseTracker:
         if given.shape != self.size:
             raise ValueError(f"the mask is {given.shape}, but the video is {self.size} (height, width)")
         return given.astype(bool)
-
-    def _window_of(self, mask: np.ndarray, box: Any) -> Window:
-        """Around a mask; around the box where the mask is empty, and the whole frame without one."""
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if len(rows):
-            box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-        elif box is None:
-            return Window(0, 0, self.size[1], self.size[0])
-        flat = np.asarray(box, np.float32).reshape(-1)
-        return around(flat, self.following.margin, self.size, self.following.smallest)
-
-
-def _middle(window: Window) -> tuple[float, float]:
-    return (window.x0 + window.x1) / 2, (window.y0 + window.y1) / 2
-
-
-def _holds(window: Window, other: Window) -> bool:
-    return window.x0 <= other.x0 and window.y0 <= other.y0 and window.x1 >= other.x1 and window.y1 >= other.y1

@@ -7,8 +7,10 @@ import pytest
 import torch
 from tracking_helpers import HEIGHT, WIDTH, clip, disk, mini_predictor
 
+from sam2 import close_windows
 from sam2.build_sam import build_sam2_video_predictor
 from sam2.close_tracker import CloseTracker, Following
+from sam2.tracking.pieces import gap_within
 from sam2.tracking.session import NothingToTrackError
 from sam2.video import open_video
 
@@ -144,6 +146,28 @@ def test_a_correction_holds_on_its_frame(tracker):
     again = {r.frame_idx: r.masks[0].numpy() for r in tracker.propagate()}
     assert iou(again[4], corrected) > 0.7
     assert iou(again[0], disk(30, 20)) > 0.7
+
+
+def test_pieces_of_a_prompt_are_labelled_once_until_it_is_corrected(tracker, monkeypatch):
+    labelled: list[float] = []
+
+    def counted(mask: torch.Tensor) -> float:
+        labelled.append(gap_within(mask))
+        return labelled[-1]
+
+    monkeypatch.setattr(close_windows, "gap_within", counted)
+    together = disk(14, 24, 6)
+    tracker.prompt(0, 1, mask=together | disk(42, 6, 4))
+    list(tracker.propagate())
+    assert len(labelled) == 1
+    assert labelled[0] > 0
+    tracker.prompt(0, 1, mask=together)
+    list(tracker.propagate())
+    assert len(labelled) == 2
+    assert labelled[1] == 0
+    tracker.prompt(4, 1, mask=disk(30, 20))
+    list(tracker.propagate())
+    assert len(labelled) == 3
 
 
 def test_clicks_add_up_and_boxes_replace_them(tracker):
