@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2.zoom import Prompt, View, Window, Zoom, answer, moved, near
+from sam2.modeling.outputs import LOGIT_LIMIT
+from sam2.zoom import Prompt, View, Window, Zoom, answer, moved, near, paste
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
@@ -67,6 +68,42 @@ class CloseUps:
         self._crops: OrderedDict[Window, Features] = OrderedDict()
         self._answers: OrderedDict[bytes, View] = OrderedDict()
 
+    def predict(
+        self,
+        point_coords: Tensor | None,
+        point_labels: Tensor | None,
+        boxes: Tensor | None,
+        mask_input: Tensor | None,
+        multimask_output: bool,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Masks of B objects, C each; without points or boxes from `mask_input` alone.
+
+        Args:
+            point_coords: float [B, N, 2], pixels of the model's input.
+            point_labels: int [B, N].
+            boxes: float [B, 4] or [B, 2, 2], likewise.
+            mask_input: float [1 or B, 1, s, s]; given out here, it is known again by its values.
+
+        Returns:
+            mask logits [B, C, H, W] of the picture, predicted IoU [B, C], low-resolution logits [B, C, s, s],
+            presence logits [B].
+        """
+        prompts = self._pixel_prompts(point_coords, point_labels, boxes, mask_input)
+        answers = self.answer(prompts, mask_input, multimask_output)
+        masks = torch.stack(
+            [
+                torch.stack([paste(view, self.size, prompt.box, self.zoom) for view, _ in offered])
+                for offered, prompt in zip(answers, prompts)
+            ]
+        )
+        ious = torch.tensor([[view.score for view, _ in offered] for offered in answers])
+        low_res = torch.stack([torch.stack([small for _, small in offered]) for offered in answers])
+        low_res = low_res.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        for offered, given_out in zip(answers, low_res.cpu().numpy()):
+            for (view, _), logits in zip(offered, given_out):
+                self.remember(view, logits)
+        return masks, ious, low_res, torch.tensor([offered[0][0].presence for offered in answers])
+
     def answer(
         self, prompts: Sequence[Prompt], logits: Tensor | None, multimask: bool
     ) -> list[list[tuple[View, Tensor]]]:
@@ -95,6 +132,26 @@ class CloseUps:
         self._answers[given_out.tobytes()] = view
         while len(self._answers) > KEPT_ANSWERS:
             self._answers.popitem(last=False)
+
+    def _pixel_prompts(
+        self,
+        point_coords: Tensor | None,
+        point_labels: Tensor | None,
+        boxes: Tensor | None,
+        mask_input: Tensor | None,
+    ) -> list[Prompt]:
+        """Prompts in the model's frame as each object's, in pixels of the picture."""
+        scale = np.array(self.size[::-1], np.float32) / self.model.image_size
+        counts = [len(x) for x in (point_coords, boxes, mask_input) if x is not None]
+        prompts = []
+        for i in range(counts[0]):
+            points, labels, box = np.zeros((0, 2)), np.zeros(0, np.int32), None
+            if point_coords is not None and point_labels is not None:
+                points, labels = point_coords[i].cpu().numpy() * scale, point_labels[i].cpu().numpy()
+            if boxes is not None:
+                box = (boxes[i].reshape(2, 2).cpu().numpy() * scale).reshape(4)
+            prompts.append(Prompt(points, labels, box))
+        return prompts
 
     def _known(self, logits: Tensor) -> View:
         view = self._answers.get(logits.float().cpu().numpy().tobytes())

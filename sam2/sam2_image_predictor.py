@@ -13,16 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from sam2.closeups import CloseUps, Features
+from sam2.modeling.outputs import LOGIT_LIMIT
 from sam2.ops.precision import checked_dtype, precision
 from sam2.preprocess import SAM2Transforms, mask_to_logits
 from sam2.video import read_picture
-from sam2.zoom import Prompt, Zoom, paste
+from sam2.zoom import Zoom
 
 if TYPE_CHECKING:
     from sam2.modeling.sam2_base import SAM2Base
-
-# Low-resolution logits handed back, to be handed in again as mask_input, are clamped to +- this.
-LOGIT_LIMIT = 32.0
 
 OPTIONS = ("mask_threshold", "max_hole_area", "max_sprinkle_area", "dtype", "zoom")
 LABELS = (-1, 0, 1, 2, 3)
@@ -472,46 +470,12 @@ class SAM2ImagePredictor:
         return_logits: bool,
         img_idx: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As `_predict`, from crops around the objects; without points or boxes from the mask alone."""
-        assert self.zoom is not None
-        size, closeups = self._orig_hw[img_idx], self._closeups[img_idx]
-        prompts = self._pixel_prompts(point_coords, point_labels, boxes, mask_input, size)
-        answers = closeups.answer(prompts, mask_input, multimask_output)
-        masks = torch.stack(
-            [
-                torch.stack([paste(view, size, prompt.box, self.zoom) for view, _ in offered])
-                for offered, prompt in zip(answers, prompts)
-            ]
+        """As `_predict`, from crops around the objects."""
+        closeups = self._closeups[img_idx]
+        masks, ious, low_res, self._object_scores = closeups.predict(
+            point_coords, point_labels, boxes, mask_input, multimask_output
         )
-        ious = torch.tensor([[view.score for view, _ in offered] for offered in answers])
-        low_res = torch.stack([torch.stack([small for _, small in offered]) for offered in answers])
-        low_res = low_res.clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-        for offered, given_out in zip(answers, low_res.cpu().numpy()):
-            for (view, _), logits in zip(offered, given_out):
-                closeups.remember(view, logits)
-        self._object_scores = torch.tensor([offered[0][0].presence for offered in answers])
         return masks if return_logits else masks > self.mask_threshold, ious, low_res
-
-    def _pixel_prompts(
-        self,
-        point_coords: Tensor | None,
-        point_labels: Tensor | None,
-        boxes: Tensor | None,
-        mask_input: Tensor | None,
-        size: tuple[int, int],
-    ) -> list[Prompt]:
-        """Prompts in the model's frame as each object's, in pixels of the picture."""
-        scale = np.array([size[1], size[0]], np.float32) / self.model.image_size
-        counts = [len(x) for x in (point_coords, boxes, mask_input) if x is not None]
-        prompts = []
-        for i in range(counts[0]):
-            points, labels, box = np.zeros((0, 2)), np.zeros(0, np.int32), None
-            if point_coords is not None and point_labels is not None:
-                points, labels = point_coords[i].cpu().numpy() * scale, point_labels[i].cpu().numpy()
-            if boxes is not None:
-                box = (boxes[i].reshape(2, 2).cpu().numpy() * scale).reshape(4)
-            prompts.append(Prompt(points, labels, box))
-        return prompts
 
     def _encoded(self) -> dict[str, Any]:
         if self._features is None:

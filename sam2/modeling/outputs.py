@@ -13,6 +13,8 @@ from torch import Tensor
 
 NO_OBJ_SCORE = -1024.0
 """Mask logit of an absent object."""
+LOGIT_LIMIT = 32.0
+"""Low-resolution logits handed back, to be handed in again as `mask_input`, are clamped to +- this."""
 
 
 @dataclass(frozen=True)
