@@ -82,6 +82,20 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
         help=f"leave out some of {', '.join(WITHOUT)} (default: nothing)",
     )
     one.add_argument(
+        "--cutouts",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="pictures with an alpha channel, put in place of some objects; may be given several times",
+    )
+    one.add_argument(
+        "--cutout-share",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="of the objects, 0 to 1 (default 0.5)",
+    )
+    one.add_argument(
         "--workers", type=at_least(1), default=os.cpu_count() or 1, help="processes (default: all cores)"
     )
     one.add_argument("--codec", choices=CODECS, default="jpeg", help="of pictures (default jpeg)")
@@ -160,10 +174,22 @@ def show(args: argparse.Namespace) -> int:
 
 def make(args: argparse.Namespace) -> int:
     """Generates until the pool holds what was asked for."""
+    from sam2.data.cutouts import files
     from sam2.data.pool import write_pool
     from sam2.data.recipe import Recipe
 
-    recipe = Recipe(args.size, args.length, args.difficulty, args.ramp, args.seed, args.without)
+    recipe = Recipe(
+        args.size,
+        args.length,
+        args.difficulty,
+        args.ramp,
+        args.seed,
+        args.without,
+        tuple(args.cutouts),
+        args.cutout_share,
+    )
+    if args.cutouts:
+        files(recipe.cutouts)  # a wrong folder is told of before workers start
     try:
         pool = write_pool(args.out, recipe, args.count, args.workers, args.codec, args.quality, report=True)
     except KeyboardInterrupt:

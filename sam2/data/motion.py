@@ -10,6 +10,7 @@ import numpy as np
 from .actors import Actor, posed
 from .apart import GRID, apart
 from .clip import Clip
+from .cutouts import Cutouts
 from .photograph import exposed, photograph
 from .render import MAX_PARTS, Canvas, Posed, Wobble
 from .scenes import Scene, camera_matrix, check_arguments, make_scene, paint_posed, paint_unmoved, stream_rng
@@ -230,15 +231,17 @@ def paint_clip(
     length: int = 8,
     difficulty: float = 0.5,
     without: tuple[str, ...] = (),
+    cutouts: Cutouts | None = None,
 ) -> Painting:
     """``generate_clip`` in the compact form, with all its targets and their kinds.
 
-    ``without``: names of ``without.NAMES``, things that the clip shall not have.
+    ``without``: names of ``without.NAMES``, things that the clip shall not have. ``cutouts``: pictures in
+    place of some of its objects.
     """
     check_arguments(size, difficulty, without)
     if length < 1:
         raise ValueError(f"length must be at least 1 frame, not {length}")
-    scene = make_scene(seed, difficulty, without)
+    scene = make_scene(seed, difficulty, without, cutouts)
     rng = stream_rng(seed, 1)
     d = difficulty
     ground = [a for a in scene.actors if a.stuff]
@@ -262,7 +265,7 @@ def paint_clip(
     how = scene.photograph
     for t in range(length):
         if t in away:
-            other = other or make_scene(seed + 0x5EED, difficulty, without)
+            other = other or make_scene(seed + 0x5EED, difficulty, without, cutouts)
             canvas, _ = paint_unmoved(other, size)
         else:
             canvas, numbers = _paint(actors, tracks, camera, scene, size, t, 0.0 if t == cut else shutter)

@@ -105,8 +105,13 @@ def write_pool(
     each = min(SHARD, count)
     note = folder / "pool.json"
     if note.exists():
-        # What a scene may lack is younger than pools: those that say nothing of it lack nothing.
-        there = {"without": [], **json.loads(note.read_text())}
+        # Pools written before scenes could lack things, or have cutouts, say nothing of it.
+        there = {
+            "without": [],
+            "cutouts": [],
+            "cutout_share": Recipe.cutout_share,
+            **json.loads(note.read_text()),
+        }
         each = there.pop("shard")
         if there != settings:
             changed = sorted(k for k in settings if there.get(k) != settings[k])

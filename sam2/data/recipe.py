@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from .clip import Clip
+from .cutouts import Cutouts
 from .motion import paint_clip
 from .scenes import paint_still
 from .targets import Painting
@@ -34,6 +35,11 @@ class Recipe:
     """Recipes of different seeds share no scene (up to 2**31 scenes each)."""
     without: tuple[str, ...] = ()
     """What the scenes shall not have: names of `sam2.data.without.NAMES`, which says what each means."""
+    cutouts: tuple[str, ...] = ()
+    """Folders of pictures with an alpha channel, put in place of some objects (`sam2.data.cutouts`); scenes
+    follow from what these hold, too."""
+    cutout_share: float = 0.5
+    """Share of the objects that are such pictures, where there are any."""
 
     def __post_init__(self) -> None:
         low, high = self.difficulty
@@ -45,6 +51,9 @@ class Recipe:
             )
         if self.seed < 0 or self.ramp < 0:
             raise ValueError(f"seed and ramp must not be negative, not {self.seed} and {self.ramp}")
+        if not 0 <= self.cutout_share <= 1:
+            raise ValueError(f"the share of cutouts must be between 0 and 1, not {self.cutout_share}")
+        object.__setattr__(self, "cutouts", tuple(self.cutouts))
         object.__setattr__(self, "without", checked(self.without))  # in one order: recipes are compared
 
     def difficulty_at(self, number: int) -> float:
@@ -63,9 +72,10 @@ class Recipe:
     def paint(self, number: int) -> Painting:
         """Scene ``number``."""
         seed = (self.seed << 31) + number
+        cutouts = Cutouts(self.cutouts, self.cutout_share) if self.cutouts else None
         if self.length == 1:
-            return paint_still(seed, self.size, self.difficulty_at(number), self.without)
-        return paint_clip(seed, self.size, self.length, self.difficulty_at(number), self.without)
+            return paint_still(seed, self.size, self.difficulty_at(number), self.without, cutouts)
+        return paint_clip(seed, self.size, self.length, self.difficulty_at(number), self.without, cutouts)
 
 
 class SceneStream(Iterator[Painting]):

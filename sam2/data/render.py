@@ -122,12 +122,11 @@ def _draw(
     return picture.reduce(fine)
 
 
-def _stamp(part: Part, to_local: np.ndarray, width: int, height: int) -> Image.Image:
-    assert part.stamp is not None
+def _stamped(part: Part, picture: Image.Image, to_local: np.ndarray, width: int, height: int) -> Image.Image:
+    """`picture`, which fills the box of the part's stamp."""
     left, top, right, bottom = part.stamp_box
-    sx, sy = part.stamp.width / (right - left), part.stamp.height / (bottom - top)
+    sx, sy = picture.width / (right - left), picture.height / (bottom - top)
     fit = np.array([[sx, 0, -left * sx], [0, sy, -top * sy], [0, 0, 1]]) @ to_local
-    picture = part.stamp
     scale = float(np.sqrt(abs(np.linalg.det(fit[:2, :2]))))
     if scale > 2:
         shrink = min(int(scale), 16)
@@ -221,7 +220,7 @@ class Canvas:
             if part.stamp is not None or part.material.index >= 0:
                 to_local = _pixels_to(local, x0 + u0 + 0.5, y0 + v0 + 0.5)
             if part.stamp is not None:
-                cover = _stamp(part, to_local, w, h)
+                cover = _stamped(part, part.stamp, to_local, w, h)
             else:
                 cover = _draw(rings, holes, x0 + u0, y0 + v0, w, h)
             if part.clip:
@@ -231,7 +230,9 @@ class Canvas:
             if patch is None or whole is None:
                 patch = Image.new("RGB", (width, height), part.material.colour)
                 whole = Image.new("L", (width, height))
-            if part.material.index < 0:
+            if part.picture is not None:
+                patch.paste(_stamped(part, part.picture, to_local, w, h), window, cover)
+            elif part.material.index < 0:
                 patch.paste(part.material.colour, window, cover)
             else:
                 patch.paste(sample(part.material, to_local, w, h), window, cover)

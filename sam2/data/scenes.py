@@ -14,6 +14,7 @@ import numpy as np
 from .actors import Actor, posed
 from .apart import GRID, apart
 from .clip import Clip
+from .cutouts import Cutouts
 from .ground import any_ground
 from .photograph import Photograph, any_photograph, exposed, photograph
 from .render import MAX_PARTS, Canvas, Posed
@@ -87,10 +88,12 @@ def _sizes(rng: Rng, count: int, d: float) -> np.ndarray:
     return (small**-power + u * (large**-power - small**-power)) ** (-1 / power)
 
 
-def make_scene(seed: int, difficulty: float, without: tuple[str, ...] = ()) -> Scene:
+def make_scene(
+    seed: int, difficulty: float, without: tuple[str, ...] = (), cutouts: Cutouts | None = None
+) -> Scene:
     """The scene of ``seed``: what there is and where, whatever the size it will be drawn at.
 
-    ``without``: names of ``without.NAMES``.
+    ``without``: names of ``without.NAMES``. ``cutouts``: pictures in place of some of its objects.
     """
     rng = stream_rng(seed, 0)
     d = float(difficulty)
@@ -108,6 +111,8 @@ def make_scene(seed: int, difficulty: float, without: tuple[str, ...] = ()) -> S
     for size in sizes:
         builder = plain if rng.random() < 0.7 - 0.45 * d else VOCABULARY[rng.integers(len(VOCABULARY))]
         actors.append(_actor(rng, style, builder, float(size), horizon))
+    if cutouts is not None:
+        _replace(actors, cutouts, stream_rng(seed, 4), d)
     if count >= 3 and rng.random() < 0.25 * d:
         actors += _look_alikes(rng, actors[int(rng.integers(count))])
     actors.sort(key=lambda a: -a.depth)
@@ -132,6 +137,14 @@ def make_scene(seed: int, difficulty: float, without: tuple[str, ...] = ()) -> S
         shade=_shade(rng) if rng.random() < 0.3 * d else None,
     )
     return _plainer(scene, seed, without) if without else scene
+
+
+def _replace(actors: list[Actor], cutouts: Cutouts, rng: Rng, d: float) -> None:
+    """Puts cutouts in the place of some of ``actors``; pictures have light and dark of their own."""
+    for place, actor in enumerate(actors):
+        if rng.random() < cutouts.share:
+            parts = cutouts.parts(rng, contrast=10 + 50 * d)
+            actors[place] = replace(actor, parts=parts, relief=0.5 * actor.relief)
 
 
 def _plainer(scene: Scene, seed: int, without: tuple[str, ...]) -> Scene:
@@ -199,14 +212,19 @@ def check_arguments(size: int, difficulty: float, without: tuple[str, ...] = ())
 
 
 def paint_still(
-    seed: int, size: int = 128, difficulty: float = 0.5, without: tuple[str, ...] = ()
+    seed: int,
+    size: int = 128,
+    difficulty: float = 0.5,
+    without: tuple[str, ...] = (),
+    cutouts: Cutouts | None = None,
 ) -> Painting:
     """``generate_still`` in the compact form, with all its targets and their kinds.
 
-    ``without``: names of ``without.NAMES``, things that the scene shall not have.
+    ``without``: names of ``without.NAMES``, things that the scene shall not have. ``cutouts``: pictures in
+    place of some of its objects.
     """
     check_arguments(size, difficulty, without)
-    scene = make_scene(seed, difficulty, without)
+    scene = make_scene(seed, difficulty, without, cutouts)
     canvas, numbers = paint_unmoved(scene, size)
     frame = photograph(canvas.picture, exposed(scene.photograph, canvas.picture))
     return painting(frame[None], np.array(canvas.owner)[None], scene.actors, numbers, f"still-{seed}")

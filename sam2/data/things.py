@@ -37,6 +37,8 @@ class Part:
     holes: tuple[np.ndarray, ...] = ()
     stamp: Image.Image | None = None
     stamp_box: tuple[float, float, float, float] = (-1, -1, 1, 1)
+    picture: Image.Image | None = None
+    """RGB, of the stamp's size: what the stamp shows, in place of the material."""
     clip: bool = False
     """Seen only where it lies on the parts drawn before it (a label, a stripe, a pupil)."""
     group: int = -1
