@@ -214,3 +214,20 @@ def spread_masks(model: SAM2Base) -> None:
         tokens[i] = tokens[0] + noise * torch.randn_like(tokens[0])
         iou.weight[i] = iou.weight[0]
         iou.bias[i] = iou.bias[0]
+
+
+def set_dropout(model: nn.Module, share: float) -> None:
+    """Of every layer and attention that has one."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = share
+        elif hasattr(module, "dropout_p"):
+            setattr(module, "dropout_p", share)  # noqa: B010 - a plain number beside modules
+
+
+@torch.no_grad()
+def raise_layer_scales(model: SAM2Base, least: float) -> None:
+    """Layer scales of the memory encoder that are smaller than `least` become that, their sign kept."""
+    for name, p in model.memory_encoder.named_parameters():
+        if name.endswith(".gamma"):
+            p.copy_(torch.where(p < 0, -1.0, 1.0) * p.abs().clamp(min=least))

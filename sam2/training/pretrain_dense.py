@@ -36,7 +36,16 @@ from sam2.data.recipe import Recipe
 from sam2.modeling.outputs import FrameFeatures
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.training.batches import LoadedBatch
-from sam2.training.dense import AffinityHead, Labels, rebalance, scale_penalty, spread_masks, start_weights
+from sam2.training.dense import (
+    AffinityHead,
+    Labels,
+    raise_layer_scales,
+    rebalance,
+    scale_penalty,
+    set_dropout,
+    spread_masks,
+    start_weights,
+)
 from sam2.training.distributed import World
 from sam2.training.loop import STATE, Loop, Summary, TrainingFailedError, run_task
 from sam2.training.losses import LossOptions, dice_loss, mask_iou, weighted_sum
@@ -64,6 +73,10 @@ class PoolOptions:
     """Pools of different seeds share no scene."""
     without: tuple[str, ...] = ()
     """What its scenes shall not have: names of `sam2.data.without.NAMES`."""
+    cutouts: tuple[str, ...] = ()
+    """Folders of pictures with an alpha channel, put in place of some objects (`sam2.data.cutouts`)."""
+    cutout_share: float = 0.5
+    """Share of the objects that are such pictures."""
     take: SceneOptions = field(default_factory=SceneOptions)
 
 
@@ -98,6 +111,11 @@ class PhaseOptions(LoopOptions):
     """Begin with the masks for ambiguous prompts as near copies of the single one."""
     rebalance: bool = False
     """Begin by moving the feature maps to their wanted scale."""
+    dropout: float | None = None
+    """In place of the model's own; a small model that fits too little has no use for any."""
+    layer_scale: float | None = None
+    """Begin with the layer scales of the memory encoder at no less: from the 1e-6 of the configuration, what
+    lies behind them learns nothing in a short run."""
     pvs: PvsOptions = field(default_factory=partial(PvsOptions, mask=0, click=0.6, box=0.4, clicks=0))
     """How prompts are played."""
     loss: LossOptions = field(
@@ -244,6 +262,10 @@ class PhaseTask:
             self.model.load_state_dict(state["ema"]["average"])
         if options.single_mask:
             sam.multimask_output_in_sam = False
+        if options.dropout is not None:
+            set_dropout(sam, options.dropout)
+        if options.layer_scale is not None:
+            raise_layer_scales(sam, options.layer_scale)
         pools = [_open_pool(pool) for pool in options.pools]
         total = options.steps * options.accumulate
         takes = [pool.take for pool in options.pools]
@@ -308,7 +330,13 @@ class PhaseLoop(Loop):
 def _open_pool(options: PoolOptions) -> ClipPool:
     """The pool, written with all cores by the first process where it is not whole; others wait for it."""
     recipe = Recipe(
-        options.size, options.length, options.difficulty, seed=options.seed, without=options.without
+        options.size,
+        options.length,
+        options.difficulty,
+        seed=options.seed,
+        without=options.without,
+        cutouts=options.cutouts,
+        cutout_share=options.cutout_share,
     )
     if int(os.environ.get("RANK", "0")) == 0:
         return write_pool(options.folder, recipe, options.count, os.cpu_count() or 1, report=True)

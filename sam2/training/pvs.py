@@ -78,16 +78,22 @@ class Batch:
     """Clips of equal length with the masks of their objects.
 
     images: uint8 [T, B, 3, S, S]; masks: bool [T, N, S, S]; picture: int64 [N], to which of the B clips an
-    object belongs.
+    object belongs; by_mask: bool [N], objects that nothing but their mask can point at, None where there are
+    none.
     """
 
     images: Tensor
     masks: Tensor
     picture: Tensor
+    by_mask: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        return Batch(*(x.to(device, non_blocking=True) for x in (self.images, self.masks, self.picture)))
+        images, masks, picture = (
+            x.to(device, non_blocking=True) for x in (self.images, self.masks, self.picture)
+        )
+        by_mask = None if self.by_mask is None else self.by_mask.to(device, non_blocking=True)
+        return Batch(images, masks, picture, by_mask)
 
 
 @dataclass(frozen=True)
@@ -324,6 +330,8 @@ def interact(
     if features is None:
         features = encode_pictures(model, batch.images)
     kinds = draw_kinds(len(batch.picture), len(batch.images), options)
+    if batch.by_mask is not None:
+        kinds = ["mask" if only else kind for only, kind in zip(batch.by_mask.tolist(), kinds, strict=True)]
     outcomes = []
     for kind in KINDS:
         chosen = [i for i, k in enumerate(kinds) if k == kind]

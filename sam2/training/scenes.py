@@ -6,7 +6,7 @@ Shapes: T frames, B scenes, N targets of all scenes, S the model's input size.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from sam2.data.pool import ClipPool
 from sam2.data.targets import Painting
 from sam2.training.batches import LoadedBatch, pick_frames
 from sam2.training.pvs import Batch
+from sam2.training.sway import Crop, anything, cut_up, swaying
 
 GROUND = 128
 """Labels from here on are pieces of the ground, smaller ones objects; 0 is whatever is no target."""
@@ -38,7 +39,7 @@ class SceneOptions:
     batch: int = 8
     """Scenes in a micro-batch."""
     frames: int = 1
-    """Frames of a scene."""
+    """Frames of a scene; of a still, those that a swaying camera sees (`sam2.training.sway`)."""
     objects: int = 12
     """Targets prompted in a scene, drawn with replacement in stills."""
     parts: float = 0.15
@@ -51,6 +52,8 @@ class SceneOptions:
     """Share of scenes cropped around one of their objects, as a predictor that zooms in sees them."""
     follow: float = 0.0
     """Share of those clips in which the crop moves and grows with the object, as in `sam2.close_tracker`."""
+    anything: float = 0.0
+    """Share of the targets under a swaying camera whose borders no looks explain."""
     weight: float = 1.0
     """Share of micro-batches, relative to the other pools."""
 
@@ -59,12 +62,13 @@ class SceneOptions:
 class SceneBatch(Batch):
     """A batch that also knows every pixel's object: labels uint8 [T, B, S, S], see `GROUND`."""
 
-    labels: Tensor
+    labels: Tensor = field(kw_only=True)
 
     def to(self, device: torch.device) -> SceneBatch:
         """The same on a device."""
-        parts = (self.images, self.masks, self.picture, self.labels)
-        return SceneBatch(*(x.to(device, non_blocking=True) for x in parts))
+        shared = super().to(device)
+        labels = self.labels.to(device, non_blocking=True)
+        return SceneBatch(shared.images, shared.masks, shared.picture, shared.by_mask, labels=labels)
 
 
 def label_table(painting: Painting) -> np.ndarray:
@@ -82,10 +86,6 @@ def _resized(frames: np.ndarray, size: int, how: Image.Resampling) -> np.ndarray
     if frames.shape[1:3] == (size, size):
         return frames
     return np.stack([np.asarray(Image.fromarray(f).resize((size, size), how)) for f in frames])
-
-
-Crop = tuple[int, int, int]
-"""Top, left and side, pixels of the scene."""
 
 
 def _anywhere(full: int, crop: float, rng: np.random.Generator) -> Crop:
@@ -229,11 +229,16 @@ class SceneBatches(Dataset[LoadedBatch]):
         labels: list[Tensor] = []
         masks: list[Tensor] = []
         picture: list[int] = []
+        by_mask: list[bool] = []
         while len(frames) < options.batch:
             painting = pool.painting(int(rng.integers(len(pool))))
             times = pick_frames(len(painting.frames), options.frames, 2, rng)
             if options.frames > 1 and rng.random() < 0.5:
                 times.reverse()
+            sways = len(painting.frames) == 1 and options.frames > 1
+            pieces: list[tuple[int, ...]] = []
+            if sways:
+                painting, pieces = cut_up(painting, rng)
             owners = painting.owners[times]
             focus = _draw_focus(painting, owners[0], rng) if rng.random() < options.zoom else None
             if focus is None:
@@ -242,15 +247,28 @@ class SceneBatches(Dataset[LoadedBatch]):
                 crops = [_around(np.isin(owners[0], focus), rng)]
                 if options.follow and rng.random() < options.follow:
                     crops = _following(np.isin(owners, focus), crops[0], rng)
+            if sways:
+                crops = swaying(crops[0], owners.shape[1], options.frames, rng)
             shown, owners = _altered(painting.frames[times], owners, self.size, crops, rng)
             found = _draw_targets(painting, owners, options, focus, rng)
             if not found:
                 continue
+            odd = round(options.anything * len(found)) if sways else 0
+            shows = np.bincount(owners[0].ravel(), minlength=256)
+            for place in range(odd):
+                region = anything(painting.targets, pieces, shows, rng)
+                if region is not None:
+                    found[place] = np.isin(owners, region)
+            by_mask += [place < odd for place in range(len(found))]
             picture += [len(frames)] * len(found)
             masks += [torch.from_numpy(m) for m in found]
             frames.append(torch.from_numpy(np.ascontiguousarray(shown.transpose(0, 3, 1, 2))))
             labels.append(torch.from_numpy(label_table(painting)[owners]))
         batch = SceneBatch(
-            torch.stack(frames, 1), torch.stack(masks, 1), torch.tensor(picture), torch.stack(labels, 1)
+            torch.stack(frames, 1),
+            torch.stack(masks, 1),
+            torch.tensor(picture),
+            torch.tensor(by_mask) if any(by_mask) else None,
+            labels=torch.stack(labels, 1),
         )
         return LoadedBatch(batch, (), options.batch)

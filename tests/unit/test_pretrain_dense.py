@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from sam2.training.dense import (
     FEATURE_STD,
     AffinityHead,
     Labels,
+    raise_layer_scales,
     rebalance,
     scale_penalty,
+    set_dropout,
     spread_masks,
     start_weights,
 )
@@ -93,6 +96,35 @@ def test_rebalance_sets_the_scale_and_keeps_the_head(model: SAM2Base) -> None:
         for m, std in zip(after, FEATURE_STD, strict=True):
             assert float((m - m.mean((0, 2, 3), keepdim=True)).std()) == pytest.approx(std, rel=1e-3)
         torch.testing.assert_close(head(after), judged, atol=2e-3, rtol=1e-3)
+
+
+def test_layer_scales_are_raised_and_no_further(model: SAM2Base) -> None:
+    changed = copy.deepcopy(model)
+    scales = {n: p for n, p in changed.memory_encoder.named_parameters() if n.endswith("gamma")}
+    assert scales
+    with torch.no_grad():
+        for p in scales.values():
+            p[:3] = torch.tensor([-1e-3, 0.5, -0.7])
+    raise_layer_scales(changed, 0.1)
+    for p in scales.values():
+        assert p[:4].tolist() == pytest.approx([-0.1, 0.5, -0.7, 0.1])
+    for name, p in model.named_parameters():
+        if not name.endswith("gamma"):
+            assert torch.equal(p, changed.get_parameter(name)), name
+
+
+def test_without_dropout_a_model_in_training_repeats_itself(model: SAM2Base) -> None:
+    changed = copy.deepcopy(model).train()
+    layer = changed.memory_attention
+    tokens, memory = torch.randn(64, 1, 128), torch.randn(64, 1, 64)
+
+    def run() -> torch.Tensor:
+        return layer(tokens, memory, torch.zeros_like(tokens), torch.zeros_like(memory))
+
+    with torch.no_grad():
+        assert not torch.equal(run(), run())
+        set_dropout(changed, 0.0)
+        assert torch.equal(run(), run())
 
 
 def test_a_new_models_click_attends_to_its_place(model: SAM2Base) -> None:

@@ -152,3 +152,18 @@ def test_clicks_in_the_middle(centre: float, monkeypatch: pytest.MonkeyPatch) ->
     interact(model, batch, PvsOptions(click=1, box=0, clicks=1, from_truth=0, centre=centre, loss_stride=1))
     middle, _ = sample_one_point_from_error_center(batch.masks[0][:, None], None)
     assert torch.equal(clicks[0], middle) is (centre == 1)
+
+
+def test_what_only_a_mask_points_at_is_prompted_by_it() -> None:
+    images, masks, picture = disks(3, frames=3)
+    only = torch.arange(len(picture)) % 2 == 0
+    torch.manual_seed(0)
+    outcomes = interact(tiny(), Batch(images, masks, picture, only), PvsOptions(mask=0, clicks=0))
+    kind = {int(n): outcome.kind for outcome in outcomes for n in outcome.objects}
+    assert all((kind[n] == "mask") == bool(only[n]) for n in range(len(picture)))
+
+
+def test_a_batch_moves_with_all_it_holds() -> None:
+    batch = Batch(*disks(0), torch.tensor([True]))
+    assert batch.to(torch.device("cpu")).by_mask is not None
+    assert Batch(*disks(0)).to(torch.device("cpu")).by_mask is None
