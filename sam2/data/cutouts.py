@@ -60,7 +60,7 @@ class Cutouts:
             if picture is not None:
                 return _parts(_recoloured(picture, rng, contrast), rng)
         raise ValueError(
-            f"hardly any of the {len(names)} pictures in {', '.join(self.folders)} is a cutout: that wants an "
+            f"hardly any of the {len(names)} pictures in {', '.join(self.folders)} is a cutout: it takes an "
             f"alpha channel that shows {SPARSE:.0%} to {FULL:.0%} of them, and {SMALLEST} pixels"
         )
 
