@@ -183,12 +183,14 @@ def test_the_packaged_recipes_read() -> None:
     assert clips.start == "mini"
     assert clips.pvs.mistakes == 0.3
     assert clips.pools[1].take.follow == 0.7
-    memory, together = read_phases(RECIPE.with_name("mini_memory.yaml"))
+    memory, together, longer = read_phases(RECIPE.with_name("mini_memory.yaml"))
     assert memory.start == "mini"
     assert "sam.sam_mask_decoder.*" in memory.optim.freeze
     assert memory.pools[0].take.anything == 0.5
     assert together.pools[0].cutouts == ("runs/cutouts/fluent", "runs/cutouts/openclipart")
     assert [pool.take.frames for pool in together.pools] == [4, 4, 4, 4, 1, 1]
+    assert [pool.take.frames for pool in longer.pools] == [6, 6, 6, 6, 1, 1]
+    assert longer.optim.schedule == "cosine"
 
 
 def test_wrong_recipes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
