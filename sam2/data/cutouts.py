@@ -83,16 +83,16 @@ def read(path: Path) -> Image.Image | None:
     """The cutout of a file as RGBA, at most `LONGEST` pixels long; None where it is none."""
     try:
         with warnings.catch_warnings():
+            # Large clip art is welcome: it is reduced at once.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as file:
-                file.draft("RGB", (2 * LONGEST, 2 * LONGEST))
                 picture = file.convert("RGBA")
+            box = picture.getchannel("A").point([255 * (v > 127) for v in range(256)]).getbbox()
+            if box is None:
+                return None
+            picture = picture.crop(box)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    box = picture.getchannel("A").point([255 * (v > 127) for v in range(256)]).getbbox()
-    if box is None:
-        return None
-    picture = picture.crop(box)
     longer = max(picture.size)
     if longer < SMALLEST:
         return None

@@ -42,6 +42,12 @@ def test_a_file_is_cut_to_what_it_shows_and_reduced(tmp_path: Path) -> None:
     assert np.asarray(large)[..., 3].mean() / 255 == pytest.approx(np.pi / 4, abs=0.01)
 
 
+def test_large_clip_art_is_read_without_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = disc(tmp_path / "large.png", 120)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 12_000)  # it warns from here on, and refuses at twice that
+    assert read(path) is not None
+
+
 def test_what_is_no_cutout_is_passed_over(tmp_path: Path) -> None:
     Image.new("RGB", (100, 100), MAGENTA).save(tmp_path / "photo.png")
     Image.new("RGBA", (100, 100)).save(tmp_path / "empty.png")
