@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2.close_windows import BACK, CALMING, ONLY, SHRUNK, CloseObject, Following, SharedFrames, Windows
+from sam2.close_windows import ONLY, CloseObject, Following, SharedFrames, Windows
 from sam2.memory import FifoPolicy, StorageOptions, TreePolicy, make_policy
 from sam2.preprocess import FrameReader
 from sam2.sam2_image_predictor import SAM2ImagePredictor
@@ -30,7 +30,7 @@ from sam2.tracking.results import keep_strongest
 from sam2.tracking.session import NothingToTrackError, VideoSession
 from sam2.zoom import View, Zoom, paste
 
-__all__ = ["BACK", "CALMING", "ONLY", "SHRUNK", "CloseResult", "CloseTracker", "Following", "Windows"]
+__all__ = ["CloseResult", "CloseTracker", "Following"]
 
 
 @dataclass(frozen=True)
