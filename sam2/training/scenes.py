@@ -41,7 +41,7 @@ class SceneOptions:
     frames: int = 1
     """Frames of a scene; of a still, those that a swaying camera sees (`sam2.training.sway`)."""
     objects: int = 12
-    """Targets prompted in a scene, drawn with replacement in stills."""
+    """Targets prompted in a scene: in stills drawn with replacement, in clips at most so many."""
     parts: float = 0.15
     """Share of them that are parts of objects."""
     ground: float = 0.15
@@ -178,8 +178,12 @@ def _draw_targets(
     options: SceneOptions,
     focus: tuple[int, ...] | None,
     rng: np.random.Generator,
-) -> list[np.ndarray]:
-    """Masks bool [T, S, S] of targets that show enough in the first frame, many of them of the focus."""
+) -> list[tuple[int, ...]]:
+    """Owner numbers, as in owners [T, S, S], of targets that show enough at first, many of them of the focus.
+
+    In stills the same target again has other prompts; followed through a clip, it would say the same again,
+    so there each comes once and there may be fewer of them.
+    """
     size = owners.shape[-1]
     area = np.bincount(owners[0].ravel(), minlength=256)
     least = max(20, size * size // 900)
@@ -187,10 +191,10 @@ def _draw_targets(
     for target in painting.targets:
         if target.kind in kinds and least <= area[list(target.owners)].sum() <= 0.97 * size * size:
             kinds[target.kind].append(target.owners)
-    masks = []
+    drawn: list[tuple[int, ...]] = []
     for _ in range(options.objects):
         if focus is not None and rng.random() < FOCUS:
-            masks.append(np.isin(owners, focus))
+            drawn.append(focus)
             continue
         draw = rng.random()
         kind = (
@@ -202,8 +206,10 @@ def _draw_targets(
         )
         choice = kinds[kind] or kinds["whole"]
         if choice:
-            masks.append(np.isin(owners, choice[int(rng.integers(len(choice)))]))
-    return masks
+            drawn.append(choice[int(rng.integers(len(choice)))])
+    if len(owners) > 1:
+        drawn = list(dict.fromkeys(drawn))
+    return drawn
 
 
 class SceneBatches(Dataset[LoadedBatch]):
@@ -253,15 +259,16 @@ class SceneBatches(Dataset[LoadedBatch]):
             found = _draw_targets(painting, owners, options, focus, rng)
             if not found:
                 continue
-            odd = round(options.anything * len(found)) if sways else 0
-            shows = np.bincount(owners[0].ravel(), minlength=256)
-            for place in range(odd):
-                region = anything(painting.targets, pieces, shows, rng)
-                if region is not None:
-                    found[place] = np.isin(owners, region)
-            by_mask += [place < odd for place in range(len(found))]
-            picture += [len(frames)] * len(found)
-            masks += [torch.from_numpy(m) for m in found]
+            odd: list[tuple[int, ...]] = []
+            if sways:
+                shows = np.bincount(owners[0].ravel(), minlength=256)
+                share = round(options.anything * options.objects)
+                regions = [anything(painting.targets, pieces, shows, rng) for _ in range(share)]
+                odd = list(dict.fromkeys(region for region in regions if region is not None))
+                found = found[: options.objects - share]
+            by_mask += [True] * len(odd) + [False] * len(found)
+            picture += [len(frames)] * (len(odd) + len(found))
+            masks += [torch.from_numpy(np.isin(owners, target)) for target in odd + found]
             frames.append(torch.from_numpy(np.ascontiguousarray(shown.transpose(0, 3, 1, 2))))
             labels.append(torch.from_numpy(label_table(painting)[owners]))
         batch = SceneBatch(
