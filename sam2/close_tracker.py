@@ -11,7 +11,7 @@ Shapes: N objects, H x W the video, S the model's input size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,10 @@ from sam2.tracking.session import NothingToTrackError, VideoSession
 from sam2.zoom import View, Zoom, paste
 
 __all__ = ["CloseResult", "CloseTracker", "Following"]
+
+MEMORIES = 3
+"""Spatial memories that a frame reads, for the published seven: with more, a mistake lasts longer
+(`bench/results/default-model.md`)."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class CloseTracker:
     Args:
         predictor: the model and its options.
         video: frames by number, from `sam2.video.open_video`; it stays the caller's to close.
-        policy: which memories a frame reads, as of `SAM2VideoPredictor.init_state`, but for "tree".
+        policy: which memories a frame reads, as of `SAM2VideoPredictor.init_state`, but for "tree"; a name
+            means the policy with `MEMORIES`.
         storage: where masks and memories of past frames go.
         following: how windows move.
 
@@ -96,7 +101,9 @@ class CloseTracker:
         self.video = video
         self._frames = SharedFrames(video)
         self.following = following or Following()
-        self._policy = None if policy is None else make_policy(policy, predictor.memory_policy)
+        published = predictor.memory_policy
+        few = replace(published, num_maskmem=min(MEMORIES, published.num_maskmem))
+        self._policy = make_policy("fifo" if policy is None else policy, few)
         if isinstance(self._policy, TreePolicy):
             raise ValueError("policy 'tree' changes past masks: objects cannot be followed closely with it")
         self._storage = storage or StorageOptions()
@@ -157,7 +164,7 @@ class CloseTracker:
         window = close.window_for_prompt(frame_idx, whole, box)
         close.look_at(frame_idx, window)
         close.points[frame_idx] = coords, kinds
-        close.area = float(whole.sum())
+        close.prompted(frame_idx, whole)
         crop = np.ascontiguousarray(whole[window.y0 : window.y1, window.x0 : window.x1])
         side = self.predictor.image_size
         small = torch.from_numpy(crop).float()[None, None]
@@ -275,7 +282,22 @@ class CloseTracker:
                 close.look_at(frame_idx, close.next_window(shown))
                 close.gone = float(shown.object_score_logits[0]) <= 0
         close.looking_at = frame_idx
+        close.glancing = close.gone
         engine.track_frame(close.session, frame_idx, reverse)
+        if close.gone:
+            self._look_again(close, frame_idx, reverse)
+
+    def _look_again(self, close: CloseObject, frame_idx: int, reverse: bool) -> None:
+        """Whether what was found of a lost object is the object, seen from as near as it is known."""
+        engine, far = self.predictor.engine, close.frames.window(frame_idx)
+        close.glancing = False
+        glanced = engine.result(close.session, frame_idx)
+        if float(glanced.object_score_logits[0]) <= 0:
+            return
+        close.look_at(frame_idx, close.nearer_window(glanced))
+        looked = engine.track_frame(close.session, frame_idx, reverse)
+        if float(looked.object_score_logits[0]) <= 0:
+            close.look_at(frame_idx, far)
 
     # ------------------------------------------------------------------ prompts
 

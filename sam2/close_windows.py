@@ -9,6 +9,7 @@ Shapes: H x W the video, S the model's input size, s the side of low-resolution 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ from sam2.zoom import View, Window, Zoom, around, extent, paste, square
 
 SHRUNK = 0.1
 """A mask below this share of the object's usual area is no longer the object."""
-BACK = (0.2, 5.0)
+BACK = (0.2, 3.0)
 """Bounds of the area with which an object comes back, as shares of its usual one."""
 CALMING = 0.9
 """Share of an object's speed that is left a frame later, if it stands still then."""
@@ -59,11 +60,15 @@ class Following:
     max_gap: float = 0.35
     """Pieces of a mask further than this from its largest one, as a share of the longer side of that box,
     are let go as another thing's, unless the object was prompted so."""
-    sure: float = 2.0
-    """Presence logit from which on an object that was gone is taken to be back, since what is mistaken for it
-    would be followed for good; while it is seen, 0 is enough."""
+    sure: float = 0.4
+    """Predicted IoU from which on an object that was gone is taken to be back, since what is mistaken for it
+    would be followed for good; while it is seen, its presence is enough."""
     patience: int = 3
-    """Frames without the object after which the window grows, until it is the whole frame."""
+    """Frames without the object after which the window looks for it elsewhere."""
+    wider: float = 1.5
+    """Side of the windows that look for it, over the one in which it usually is seen."""
+    most: float = 4.0
+    """The longer side of the video over that of such a window, at most."""
 
 
 class SharedFrames:
@@ -146,6 +151,8 @@ class CloseObject:
     """Frames since the object was last seen."""
     area: float = 0.0
     """Pixels of the video that it usually covers; 0 where that is not known."""
+    length: float = 0.0
+    """The longer side of its box, pixels, as far as that is believed; 0 where it is not known."""
     last: tuple[int, np.ndarray] | None = None
     """The frame on which it was last seen, and its middle there, pixels."""
     speed: float = 0.0
@@ -154,6 +161,8 @@ class CloseObject:
     """The frame that is being tracked."""
     gone: bool = False
     """It was not seen on the frame before that."""
+    glancing: bool = False
+    """What is found now is looked at again from near before it is believed or remembered."""
     gaps: dict[ObjectMask, float] = field(default_factory=dict)
     """How far apart the pieces of each prompted mask lie; a corrected mask is another key."""
 
@@ -173,9 +182,12 @@ class CloseObject:
         presence = float(out.object_score_logits)
         if self.gone:
             low, high = BACK
-            seen = presence > how.sure and (not self.area or low < area / self.area < high)
+            like = not self.area or low < area / self.area < high
+            seen = presence > 0 and float(out.ious.max()) > how.sure and like
         else:
             seen = presence > 0 and area >= SHRUNK * self.area
+        if seen and self.glancing:
+            return out, [False]
         if seen:
             self.area += 0.05 * (area - self.area)
             return out, [True]
@@ -192,6 +204,14 @@ class CloseObject:
             mask: known[mask] if mask in known else gap_within(mask.logits[0, 0] > 0) for mask in prompted
         }
         return max(self.gaps.values(), default=0.0)
+
+    def prompted(self, frame_idx: int, mask: np.ndarray) -> None:
+        """Learns from the mask of a prompt, bool [H, W], where the object is and how large."""
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        self.area = float(mask.sum())
+        if len(rows):
+            self.length = float(max(np.ptp(rows), np.ptp(columns)) + 1)
+            self.last = frame_idx, np.array([columns[0] + columns[-1] + 1, rows[0] + rows[-1] + 1]) / 2
 
     def seen_at(self, frame_idx: int, middle: np.ndarray) -> None:
         """Learns the speed from frames next to each other."""
@@ -213,12 +233,11 @@ class CloseObject:
         side = float(max(window.size))
         if box is None or view.presence <= 0:
             self.lost += 1
-            if self.lost <= how.patience:
-                return window
-            x, y = _middle(window)
-            return square(x, y, how.pace * side, self.size)
+            return window if self.lost <= how.patience else self._search(self.lost - how.patience - 1)
         self.lost = 0
         middle, longer = (box[:2] + box[2:]) / 2, float((box[2:] - box[:2]).max())
+        known = self.length or longer
+        self.length = float(np.clip(longer, known / how.pace, known * how.pace))
         self.seen_at(before.frame_idx, middle)
         widest = max(how.widest, how.margin) * longer
         wanted = max(min(how.margin * longer + how.lead * self.speed, widest), how.smallest)
@@ -227,6 +246,33 @@ class CloseObject:
             return window
         side = float(np.clip(wanted, side / how.pace, side * how.pace))
         return square(float(middle[0]), float(middle[1]), side, self.size)
+
+    def _search(self, turn: int) -> Window:
+        """Where to look for the lost object: where it was last seen, and in between everywhere in turn.
+
+        The windows are hardly wider than usual, since memory knows the object by the size at which it was
+        seen: in a whole frame it takes larger things for it.
+        """
+        how = self.following
+        if self.last is None:  # prompted as an empty mask
+            return Window(0, 0, self.size[1], self.size[0])
+        x, y = map(float, self.last[1])
+        side = max(how.wider * how.margin * self.length, how.smallest, max(self.size) / how.most)
+        if turn % 2 == 0:
+            return square(x, y, side, self.size)
+        places = tiles(side, self.size)
+        places.sort(key=lambda w: math.dist(_middle(w), (x, y)))
+        return places[turn // 2 % len(places)]
+
+    def nearer_window(self, found: FrameResult) -> Window:
+        """Where to look again at an object that seems to be back: as near as it usually is seen."""
+        view, how = self.view(found), self.following
+        box = extent(view)
+        side = max(how.margin * self.length, how.smallest)
+        if box is None or not self.length or max(view.window.size) < how.change * side:
+            return view.window
+        x, y = (box[:2] + box[2:]) / 2
+        return square(float(x), float(y), side, self.size)
 
     def window_for_prompt(self, frame_idx: int, mask: np.ndarray, box: Any) -> Window:
         """Where to look on a prompted frame: as before, where that holds all of what is due.
@@ -266,6 +312,16 @@ class CloseObject:
             float(result.predicted_iou[0]),
             float(result.object_score_logits[0]),
         )
+
+
+def tiles(side: float, size: tuple[int, int]) -> list[Window]:
+    """Squares of `side` pixels that cover a picture of (height, width), each a third over its neighbours."""
+    middles = []
+    for limit in size:
+        span = min(side, limit)
+        count = 1 + math.ceil((limit - span) / (span * 2 / 3))
+        middles.append(np.linspace(span / 2, limit - span / 2, count).tolist())
+    return [square(x, y, side, size) for y in middles[0] for x in middles[1]]
 
 
 def _middle(window: Window) -> tuple[float, float]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tracking_helpers import HEIGHT, WIDTH, clip, disk, mini_predictor
 
 from sam2 import close_windows
 from sam2.build_sam import build_sam2_video_predictor
-from sam2.close_tracker import CloseTracker, Following
+from sam2.close_tracker import CloseResult, CloseTracker, Following
+from sam2.close_windows import tiles
 from sam2.tracking.pieces import gap_within
 from sam2.tracking.session import NothingToTrackError
 from sam2.video import open_video
@@ -68,18 +73,20 @@ def test_a_thing_that_left_is_absent_until_it_is_surely_back():
     frames = [*shown[:6], *hidden, *shown[6:], shown[-1], shown[-1]]
     predictor = build_sam2_video_predictor()
 
-    def found(sure: float) -> list[np.ndarray]:
+    def found(sure: float) -> list[CloseResult]:
         with (
             open_video(frames) as video,
             CloseTracker(predictor, video, following=Following(sure=sure)) as tracker,
         ):
             tracker.prompt(0, 7, box=(51, 111, 70, 130))
-            return [result.masks[0].numpy() for result in tracker.propagate()]
+            return list(tracker.propagate())
 
-    usual = found(2.0)
-    assert not any(mask.any() for mask in usual[8:14])
-    assert iou(usual[-1], masks[-1]) > 0.5
-    assert not any(mask.any() for mask in found(1e9)[8:])
+    usual = found(Following().sure)
+    assert not any(result.masks.any() for result in usual[8:14])
+    assert iou(usual[-1].masks[0].numpy(), masks[-1]) > 0.5
+    back = next(result for result in usual[14:] if result.masks.any())
+    assert max(back.views[0].window.size) < 80  # seen from near, not from where it was sought
+    assert not any(result.masks.any() for result in found(1e9)[8:])
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -127,15 +134,33 @@ def test_objects_do_not_touch_one_another(predictor):
         torch.testing.assert_close(both[t + 3][1][1], alone[0])
 
 
-def test_an_object_that_is_gone_is_sought_ever_further_away():
-    """Where the model sees nothing, the window grows from frame to frame up to the whole frame."""
-    with open_video(clip(30)) as video, CloseTracker(mini_predictor(presence=-20), video) as tracker:
+def test_an_object_that_is_gone_is_sought_where_it_was_and_everywhere():
+    """Where the model sees nothing, every second window lies about the last place, the others everywhere."""
+    following = Following(margin=2.0, most=8.0, smallest=8)
+    predictor = mini_predictor(presence=-20)
+    with open_video(clip(90)) as video, CloseTracker(predictor, video, following=following) as tracker:
         tracker.prompt(0, 1, mask=disk(30, 20, 5))
-        widths = [result.views[0].window.size[1] for result in tracker.propagate()]
-    patience = Following().patience
-    assert len(set(widths[: patience + 1])) == 1
-    assert all(b > a or a == WIDTH for a, b in zip(widths[patience + 1 :], widths[patience + 2 :]))
-    assert widths[-1] == WIDTH
+        windows = [result.views[0].window for result in tracker.propagate()]
+    first, after = windows[: following.patience + 2], windows[following.patience + 2 :]
+    assert len(set(first)) == 1
+    assert len(set(after[::2])) == 1
+    assert after[0].x0 < 30 < after[0].x1
+    assert after[0].y0 < 20 < after[0].y1
+    assert max(max(window.size) for window in after) <= following.wider * max(first[0].size) + 1
+    seen = np.zeros((HEIGHT, WIDTH), bool)
+    for window in after[1::2]:
+        seen[window.y0 : window.y1, window.x0 : window.x1] = True
+    assert seen.all()
+
+
+@given(st.floats(1, 900), st.integers(1, 700), st.integers(1, 700))
+def test_tiles_cover_the_picture(side, height, width):
+    side = max(side, height / 20, width / 20)
+    seen = np.zeros((height, width), bool)
+    for window in tiles(side, (height, width)):
+        assert window.size == (min(math.ceil(side), height), min(math.ceil(side), width))
+        seen[window.y0 : window.y1, window.x0 : window.x1] = True
+    assert seen.all()
 
 
 def test_a_correction_holds_on_its_frame(tracker):
