@@ -103,7 +103,7 @@ class CloseTracker:
         self.following = following or Following()
         published = predictor.memory_policy
         few = replace(published, num_maskmem=min(MEMORIES, published.num_maskmem))
-        self._policy = make_policy("fifo" if policy is None else policy, few)
+        self._policy = few if policy is None else make_policy(policy, few)
         if isinstance(self._policy, TreePolicy):
             raise ValueError("policy 'tree' changes past masks: objects cannot be followed closely with it")
         self._storage = storage or StorageOptions()
