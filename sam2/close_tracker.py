@@ -11,7 +11,7 @@ Shapes: N objects, H x W the video, S the model's input size.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,6 @@ from sam2.tracking.session import NothingToTrackError, VideoSession
 from sam2.zoom import View, Zoom, paste
 
 __all__ = ["CloseResult", "CloseTracker", "Following"]
-
-MEMORIES = 3
-"""Spatial memories that a frame reads, for the published seven: with more, a mistake lasts longer
-(`bench/results/default-model.md`)."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,7 @@ class CloseTracker:
     Args:
         predictor: the model and its options.
         video: frames by number, from `sam2.video.open_video`; it stays the caller's to close.
-        policy: which memories a frame reads, as of `SAM2VideoPredictor.init_state`, but for "tree"; a name
-            means the policy with `MEMORIES`.
+        policy: which memories a frame reads, as of `SAM2VideoPredictor.init_state`, but for "tree".
         storage: where masks and memories of past frames go.
         following: how windows move.
 
@@ -101,9 +96,7 @@ class CloseTracker:
         self.video = video
         self._frames = SharedFrames(video)
         self.following = following or Following()
-        published = predictor.memory_policy
-        few = replace(published, num_maskmem=min(MEMORIES, published.num_maskmem))
-        self._policy = few if policy is None else make_policy(policy, few)
+        self._policy = None if policy is None else make_policy(policy, predictor.memory_policy)
         if isinstance(self._policy, TreePolicy):
             raise ValueError("policy 'tree' changes past masks: objects cannot be followed closely with it")
         self._storage = storage or StorageOptions()
