@@ -264,9 +264,9 @@ class CloseTracker:
         """Tracks an object to a frame, in a window chosen by where it was on the frame before."""
         engine, track = self.predictor.engine, close.session.tracks[ONLY]
         engine.commit(close.session)
+        close.gone = False
         if frame_idx not in track.bank.conditioning:
             before = frame_idx + 1 if reverse else frame_idx - 1
-            close.gone = False
             if track.latest(before) is None:
                 if not any((t > frame_idx) == reverse for t in track.bank.conditioning):
                     return  # its first prompt is still to come

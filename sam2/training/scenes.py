@@ -266,6 +266,8 @@ class SceneBatches(Dataset[LoadedBatch]):
                 regions = [anything(painting.targets, pieces, shows, rng) for _ in range(share)]
                 odd = list(dict.fromkeys(region for region in regions if region is not None))
                 found = found[: options.objects - share]
+                if not odd and not found:
+                    continue
             by_mask += [True] * len(odd) + [False] * len(found)
             picture += [len(frames)] * (len(odd) + len(found))
             masks += [torch.from_numpy(np.isin(owners, target)) for target in odd + found]

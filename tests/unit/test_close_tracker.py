@@ -173,6 +173,19 @@ def test_a_correction_holds_on_its_frame(tracker):
     assert iou(again[0], disk(30, 20)) > 0.7
 
 
+def test_a_correction_of_a_lost_object_stays_where_it_was_drawn():
+    predictor, near = mini_predictor(presence=-20), Following(margin=2.0, smallest=8)
+    with open_video(clip(20)) as video, CloseTracker(predictor, video, following=near) as tracker:
+        tracker.prompt(0, 1, mask=disk(30, 20))
+        list(tracker.propagate())  # lost: its last window lies elsewhere, and is large for what is drawn now
+        corrected = disk(14, 26, 3)
+        tracker.prompt(19, 1, mask=corrected)
+        drawn = tracker.result(19)
+        again = list(tracker.propagate())[19]
+    assert again.views[0].window == drawn.views[0].window
+    assert iou(again.masks[0].numpy(), corrected) > 0.7
+
+
 def test_pieces_of_a_prompt_are_labelled_once_until_it_is_corrected(tracker, monkeypatch):
     labelled: list[float] = []
 

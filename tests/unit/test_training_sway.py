@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from sam2.data.pool import ClipPool, write_pool
 from sam2.data.recipe import Recipe
 from sam2.data.scenes import paint_still
+from sam2.training import scenes
 from sam2.training.scenes import SceneBatches, SceneOptions
 from sam2.training.sway import SMALLEST, anything, cut_up, swaying
 
@@ -97,6 +100,20 @@ def test_no_target_of_a_clip_comes_twice(stills: ClipPool) -> None:
         for mine in (batch.by_mask, ~batch.by_mask):
             masks = [mask.numpy().tobytes() for mask in batch.masks[0, mine]]
             assert 1 < len(masks) == len(set(masks))
+
+
+def test_a_scene_without_any_target_is_passed_over(stills: ClipPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def late(*args: Any) -> tuple[int, ...] | None:
+        asked.append(len(asked))
+        return None if len(asked) <= 2 else anything(*args)
+
+    monkeypatch.setattr(scenes, "anything", late)
+    options = SceneOptions(batch=2, frames=2, objects=2, zoom=1.0, anything=1.0)
+    batch = SceneBatches([stills], [options], 64, 5, 1)[0].batch
+    assert len(asked) > 4
+    assert set(batch.picture.tolist()) == {0, 1}
 
 
 def test_without_a_swaying_camera_nothing_is_only_for_masks(stills: ClipPool) -> None:
