@@ -84,6 +84,23 @@ def seed_for(seed: int, micro_batch: int) -> int:
     return int(np.random.SeedSequence((seed, 3, micro_batch)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
+def emulates_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 is far slower than float32 there, as it is on a CPU without it; measured."""
+    if device.type != "cpu":
+        return False
+    seconds = []
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.ones(256, 256, dtype=dtype)
+        x @ x  # the first call prepares the kernel
+        rounds = []
+        for _ in range(3):
+            start = time.perf_counter()
+            x @ x
+            rounds.append(time.perf_counter() - start)
+        seconds.append(min(rounds))
+    return seconds[1] > 3 * seconds[0]
+
+
 @contextmanager
 def stop_requested() -> Iterator[list[bool]]:
     """A flag that SIGINT and SIGTERM raise, instead of ending the process."""
@@ -115,6 +132,11 @@ class Loop:
         self.device = device
         self.here = here
         self.out = Path(options.out)
+        self.bf16 = options.bf16
+        if options.bf16 and emulates_bf16(device):
+            self.bf16 = False
+            if here.first:
+                print("this processor would emulate bfloat16, far slower: training in float32", flush=True)
         freeze(task.model, options.optim.freeze)
         task.model.to(device).train()
         self.parallel = share(task, options.shard, here, device)
@@ -199,7 +221,7 @@ class Loop:
             used.append(batch)
             torch.manual_seed(seed_for(options.seed, k))
             with self.parallel.accumulating(last=k == own[-1]):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=options.bf16):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                     losses = self.parallel.objective(batch, self.device)
                 # the processes' gradients are averaged
                 (losses["total"] / len(own)).backward()

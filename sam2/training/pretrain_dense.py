@@ -49,6 +49,7 @@ from sam2.training.dense import (
 from sam2.training.distributed import World
 from sam2.training.loop import STATE, Loop, Summary, TrainingFailedError, run_task
 from sam2.training.losses import LossOptions, dice_loss, mask_iou, weighted_sum
+from sam2.training.muon import Muon
 from sam2.training.options import LoopOptions, read_options
 from sam2.training.pictures import prediction_sheet
 from sam2.training.pvs import Batch, Outcome, PvsOptions, encode_pictures, interact, pvs_metrics
@@ -156,9 +157,7 @@ class MuonAdamW:
         ]
         self.parts: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas)]
         if matrices:
-            self.parts.append(
-                torch.optim.Muon(matrices, lr=options.muon, weight_decay=0.1, adjust_lr_fn="original")
-            )
+            self.parts.append(Muon(matrices, lr=options.muon, weight_decay=0.1))
         for group in self.param_groups:
             group["peak_lr"] = group["lr"]
 

@@ -98,7 +98,11 @@ def test_an_interruption_saves_first(tmp_path: Path) -> None:
     assert train(run, resume=True).finished
 
 
-def test_half_precision_trains_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("emulated", [False, True])
+def test_half_precision_where_the_processor_has_it(
+    tmp_path: Path, emulated: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sam2.training.loop.emulates_bf16", lambda device: emulated)
     run = options(tmp_path, steps=1, bf16=True)
     task = PvsTask(run)
     seen: dict[str, torch.dtype] = {}
@@ -114,7 +118,9 @@ def test_half_precision_trains_too(tmp_path: Path) -> None:
 
     task.losses = watched  # type: ignore[method-assign]
     summary = run_task(task, run)
-    assert seen == {"attention": torch.bfloat16, "iou": torch.bfloat16, "loss": torch.float32}
+    layers = torch.float32 if emulated else torch.bfloat16
+    assert seen == {"attention": layers, "iou": layers, "loss": torch.float32}
+    assert ("would emulate bfloat16" in capsys.readouterr().out) == emulated
     assert 0 < summary.last["total"] < 100
     assert all(v.dtype == torch.float32 for v in weights(tmp_path).values() if v.is_floating_point())
     moments = state.load_state(tmp_path / "state.pt")["optimizer"]["state"].values()
