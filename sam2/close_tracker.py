@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam2.close_windows import ONLY, CloseObject, Following, SharedFrames, Windows
+from sam2.close_details import Detail
+from sam2.close_object import CloseObject
+from sam2.close_windows import ONLY, Following, SharedFrames, Windows, as_seen
 from sam2.memory import FifoPolicy, StorageOptions, TreePolicy, make_policy
 from sam2.preprocess import FrameReader
 from sam2.sam2_image_predictor import SAM2ImagePredictor
@@ -158,13 +160,11 @@ class CloseTracker:
         close.look_at(frame_idx, window)
         close.points[frame_idx] = coords, kinds
         close.prompted(frame_idx, whole)
-        crop = np.ascontiguousarray(whole[window.y0 : window.y1, window.x0 : window.x1])
-        side = self.predictor.image_size
-        small = torch.from_numpy(crop).float()[None, None]
-        seen = (
-            torch.nn.functional.interpolate(small, (side, side), mode="bilinear", antialias=True)[0, 0] >= 0.5
-        )
-        self.predictor.engine.ask(close.session, frame_idx, ObjectPrompt(ONLY, mask=seen))
+        engine = self.predictor.engine
+        seen = as_seen(whole, window, self.predictor.image_size)
+        engine.ask(close.session, frame_idx, ObjectPrompt(ONLY, mask=seen))
+        if close.detail is not None:
+            close.detail.prompt(engine, frame_idx, whole)
         self._objects[obj_id] = close
         return self.result(frame_idx)
 
@@ -177,19 +177,22 @@ class CloseTracker:
         if obj_id not in self._objects:
             known = ", ".join(map(str, self._objects)) or "none yet"
             raise ValueError(f"object id {obj_id!r} is unknown; objects of this video: {known}")
-        session = self._objects.pop(obj_id).session
-        session.review = None  # which holds the session
-        session.close()
+        close = self._objects.pop(obj_id)
+        for own in (close, close.detail):
+            if own is not None:
+                own.session.review = None  # which holds the session
+                own.session.close()
 
     def result(self, frame_idx: int) -> CloseResult:
         """The latest masks of all objects on a frame; an object not seen there yet is absent."""
         engine = self.predictor.engine
         found = [engine.result(close.session, frame_idx) for close in self._objects.values()]
+        views = [close.shown(result) for close, result in zip(self._objects.values(), found)]
         return CloseResult(
             frame_idx,
             self.obj_ids,
-            [close.view(result) for close, result in zip(self._objects.values(), found)],
-            torch.cat([result.predicted_iou for result in found]),
+            views,
+            torch.tensor([view.score for view in views], device=self.predictor.device),
             torch.cat([result.object_score_logits for result in found]),
             self.size,
             self.predictor.non_overlap_masks,
@@ -219,6 +222,11 @@ class CloseTracker:
                 for frame_idx in frames:
                     for close in self._objects.values():
                         self._follow(close, frame_idx, backwards)
+                        first = close.latest(frame_idx)
+                        if close.detail is not None and first is not None:
+                            close.detail.follow(
+                                self.predictor.engine, frame_idx, first, close.gap(), backwards
+                            )
                     yield self.result(frame_idx)
 
     def forget_tracked(self, centres: Sequence[int]) -> None:
@@ -226,8 +234,8 @@ class CloseTracker:
 
         Called as frames are tracked, a long video takes no more memory than a short one.
         """
-        for close in self._objects.values():
-            session = close.session
+        owned = [own for close in self._objects.values() for own in (close, close.detail)]
+        for session in (own.session for own in owned if own is not None):
             session.forget_tracked(centres, self.predictor.engine.policy(session).horizon())
 
     def close(self) -> None:
@@ -244,9 +252,17 @@ class CloseTracker:
     # ------------------------------------------------------------------ one object
 
     def _new(self) -> CloseObject:
+        session, frames = self._own_video()
+        close = CloseObject(session, frames, self.following)
+        session.review = close.review
+        if self.following.detail:
+            close.detail = Detail(*self._own_video(), self.following)
+        return close
+
+    def _own_video(self) -> tuple[VideoSession, Windows]:
         model = self.predictor
         frames = Windows(self._frames, model.image_size, model.device)
-        session = VideoSession(
+        return VideoSession(
             images=frames,
             video_height=model.image_size,
             video_width=model.image_size,
@@ -255,10 +271,7 @@ class CloseTracker:
             storage=self._storage,
             features=FeatureCache(FeatureBudget(1, host_bytes=0)),
             policy=self._policy,
-        )
-        close = CloseObject(session, frames, self.following)
-        session.review = close.review
-        return close
+        ), frames
 
     def _follow(self, close: CloseObject, frame_idx: int, reverse: bool) -> None:
         """Tracks an object to a frame, in a window chosen by where it was on the frame before."""

@@ -291,6 +291,7 @@ class TrackingEngine:
         for i, (track, mask) in enumerate(zip(tracks, shown, strict=True)):
             track.found[frame_idx] = mask
             if not remembered[i]:
+                track.bank.discard(frame_idx)  # nor what an earlier pass remembered of it
                 continue
             track.bank.add(
                 MemoryEntry(

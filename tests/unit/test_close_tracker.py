@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tracking_helpers import HEIGHT, WIDTH, clip, disk, mini_predictor
 
-from sam2 import close_windows
+from sam2 import close_object
 from sam2.build_sam import build_sam2_video_predictor
+from sam2.close_object import tiles
 from sam2.close_tracker import CloseResult, CloseTracker, Following
-from sam2.close_windows import tiles
 from sam2.tracking.pieces import gap_within
 from sam2.tracking.session import NothingToTrackError
 from sam2.video import open_video
@@ -97,13 +97,64 @@ def test_the_window_of_a_fast_thing_is_wider():
     def side(lead: float) -> float:
         with (
             open_video(frames) as video,
-            CloseTracker(predictor, video, following=Following(smallest=16, lead=lead)) as tracker,
+            CloseTracker(predictor, video, following=Following(smallest=16, lead=lead, detail=0)) as tracker,
         ):
             tracker.prompt(0, 7, box=(51, 111, 70, 130))
             return float(np.mean([max(result.views[0].window.size) for result in tracker.propagate()]))
 
     calm, hasty = side(0.0), side(4.0)
     assert 1.2 * calm < hasty < 1.6 * calm
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_second_look_from_nearer_draws_better_outlines():
+    frames, masks = small_ball(12)
+    predictor = build_sam2_video_predictor()
+
+    def found(detail: float) -> tuple[float, float]:
+        following = Following(detail=detail)
+        with open_video(frames) as video, CloseTracker(predictor, video, following=following) as tracker:
+            tracker.prompt(0, 7, mask=masks[0])
+            results = list(tracker.propagate())
+        overlaps = [iou(r.masks[0].numpy(), m) for r, m in zip(results, masks)]
+        return float(np.mean(overlaps)), max(max(r.views[0].window.size) for r in results[1:])
+
+    (once, wide), (twice, near) = found(0), found(1.8)
+    assert twice > once
+    assert near < wide
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_where_both_looks_differ_the_first_has_the_last_word():
+    frames, masks = small_ball(8)
+    predictor = build_sam2_video_predictor()
+
+    def found(**how: float) -> list[CloseResult]:
+        following = Following(**how)
+        with open_video(frames) as video, CloseTracker(predictor, video, following=following) as tracker:
+            tracker.prompt(0, 7, mask=masks[0])
+            return list(tracker.propagate())
+
+    for alone, overruled in zip(found(detail=0)[1:], found(agreement=1.1)[1:]):
+        assert iou(alone.masks[0].numpy(), overruled.masks[0].numpy()) > 0.9  # the same, in another window
+        assert overruled.predicted_iou == alone.predicted_iou
+        assert overruled.object_score_logits == alone.object_score_logits
+
+
+def test_the_second_look_forgets_what_the_first_no_longer_finds(tracker):
+    tracker.prompt(0, 1, mask=disk(30, 20))
+    assert all(result.masks.any() for result in tracker.propagate())
+    tracker.prompt(3, 1, mask=np.zeros((HEIGHT, WIDTH), bool))  # it is not here
+    again = list(tracker.propagate())
+    assert not again[3].masks.any()
+    gone = [t for t, result in enumerate(again) if t and result.object_score_logits[0] <= 0]
+    assert gone
+    assert not any(again[t].masks.any() for t in gone)
+
+
+def test_a_window_that_cannot_hold_its_object_is_refused():
+    with pytest.raises(ValueError, match=r"detail is 0\.5: .* 1 or more, or 0"):
+        Following(detail=0.5)
 
 
 def test_results_are_those_of_the_video_size(tracker):
@@ -136,7 +187,7 @@ def test_objects_do_not_touch_one_another(predictor):
 
 def test_an_object_that_is_gone_is_sought_where_it_was_and_everywhere():
     """Where the model sees nothing, every second window lies about the last place, the others everywhere."""
-    following = Following(margin=2.0, most=8.0, smallest=8)
+    following = Following(margin=2.0, most=8.0, smallest=8, detail=0)
     predictor = mini_predictor(presence=-20)
     with open_video(clip(90)) as video, CloseTracker(predictor, video, following=following) as tracker:
         tracker.prompt(0, 1, mask=disk(30, 20, 5))
@@ -193,7 +244,7 @@ def test_pieces_of_a_prompt_are_labelled_once_until_it_is_corrected(tracker, mon
         labelled.append(gap_within(mask))
         return labelled[-1]
 
-    monkeypatch.setattr(close_windows, "gap_within", counted)
+    monkeypatch.setattr(close_object, "gap_within", counted)
     together = disk(14, 24, 6)
     tracker.prompt(0, 1, mask=together | disk(42, 6, 4))
     list(tracker.propagate())

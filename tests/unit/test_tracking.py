@@ -56,6 +56,19 @@ def test_a_batch_equals_the_loop(predictor: SAM2VideoPredictor, monkeypatch: pyt
     assert farthest(found[1], found[2]) < 1e-4
 
 
+def test_a_frame_that_a_review_rejects_is_not_remembered_from_an_earlier_pass(
+    predictor: SAM2VideoPredictor,
+) -> None:
+    state = predictor.init_state(clip(4))
+    predictor.add_new_mask(state, 0, 1, disk(30, 20))
+    run(predictor, state)
+    bank = state.tracks[1].bank
+    assert sorted(bank.recent) == [1, 2, 3]
+    state.review = lambda tracks, out: (out, [False])
+    run(predictor, state)
+    assert sorted(bank.recent) == []
+
+
 def test_an_object_is_tracked_alike_alone_and_in_company(predictor: SAM2VideoPredictor) -> None:
     video = clip(10)
     together = predictor.init_state(video)

@@ -1,0 +1,115 @@
+"""A second look at a followed object, from nearer than the first, once its place on a frame is known.
+
+From wide windows the model tells an object from its like; from near ones it sees where it ends. So each
+object is seen twice a frame: the first look (`sam2.close_object`) follows it and decides whether it is there,
+and a second one, with a memory of its own, draws it. Where both differ much, the first has the last word.
+
+Shapes: s the side of low-resolution logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sam2.close_windows import ONLY, Following, OwnVideo, Windows, as_seen, middle_of
+from sam2.modeling.outputs import FrameOutput
+from sam2.tracking.engine import TrackingEngine
+from sam2.tracking.pieces import close_together
+from sam2.tracking.prompting import ObjectPrompt
+from sam2.tracking.session import VideoSession
+from sam2.tracking.track import ObjectTrack
+from sam2.zoom import View, Window, around, extent, moved, square
+
+SMALLEST = 48
+"""Side of the smallest window, pixels."""
+DRIFT, CHANGE, PACE = 0.08, 1.2, 1.1
+"""As `Following.drift`, `change` and `pace`, for these windows."""
+
+
+class Detail(OwnVideo):
+    """One object seen from nearer, with memories of what it looks like from there.
+
+    Invariant: a frame has a mask here only where the first look shows the object.
+    """
+
+    def __init__(self, session: VideoSession, frames: Windows, following: Following) -> None:
+        super().__init__(session, frames)
+        self.following = following
+        self._first: View | None = None
+        self._gap = 0.0
+        self._at = 0
+        self._last: int | None = None
+        self._length = 0.0
+        session.review = self._review
+
+    def prompt(self, engine: TrackingEngine, frame_idx: int, mask: np.ndarray) -> None:
+        """Takes the mask bool [H, W] of a prompt, which may be empty."""
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        height, width = mask.shape
+        window = Window(0, 0, width, height)
+        if len(rows):
+            box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+            window = around(box, self.following.detail, (height, width), SMALLEST)
+        self.look_at(frame_idx, window)
+        seen = as_seen(mask, window, self.frames.image_size)
+        engine.ask(self.session, frame_idx, ObjectPrompt(ONLY, mask=seen))
+
+    def follow(self, engine: TrackingEngine, frame_idx: int, first: View, gap: float, reverse: bool) -> None:
+        """Draws the object on a frame on which the first look found it, or not.
+
+        Args:
+            first: what that saw.
+            gap: how far apart pieces of its mask may lie, as `close_together` takes it.
+        """
+        engine.commit(self.session)
+        track = self.session.tracks[ONLY]
+        box = extent(first) if first.presence > 0 else None
+        if box is None:
+            if frame_idx not in track.bank.conditioning:
+                track.forget_frame(frame_idx)
+            return
+        longer = float((box[2:] - box[:2]).max())
+        goes_on = self._last is not None and abs(self._last - frame_idx) == 1
+        known = self._length if goes_on else longer
+        self._length = float(np.clip(longer, known / PACE, known * PACE))
+        if frame_idx not in track.bank.conditioning:
+            self.look_at(frame_idx, self._window(frame_idx, (box[:2] + box[2:]) / 2, goes_on))
+            self._first, self._gap, self._at = first, gap, frame_idx
+            engine.track_frame(self.session, frame_idx, reverse)
+        self._last = frame_idx
+
+    def _window(self, frame_idx: int, middle: np.ndarray, goes_on: bool) -> Window:
+        """Around the object, or the one of the frame before while that shows it well."""
+        side = max(self.following.detail * self._length, SMALLEST)
+        if goes_on and self._last is not None:
+            before = self.frames.window(self._last)
+            had = float(max(before.size))
+            off = np.abs(middle - middle_of(before)).max()
+            if 1 / CHANGE < side / had < CHANGE and off < DRIFT * had:
+                return before
+        size = self.frames.reader.height, self.frames.reader.width
+        return square(float(middle[0]), float(middle[1]), side, size)
+
+    def _review(self, _tracks: Sequence[ObjectTrack], out: FrameOutput) -> tuple[FrameOutput, list[bool]]:
+        """The mask seen from here where it is much like the first look's, else that one."""
+        assert self._first is not None
+        masks = close_together(out.low_res_masks, self._gap)
+        first = moved(self._first, self.frames.window(self._at))
+        there = float(out.object_score_logits) > 0
+        if there and _iou(masks[0, 0] > 0, first > 0) >= self.following.agreement:
+            return replace(out, low_res_masks=masks), [True]
+        return replace(
+            out,
+            low_res_masks=first[None, None].to(masks),
+            ious=torch.full_like(out.ious, self._first.score),
+            object_score_logits=torch.full_like(out.object_score_logits, self._first.presence),
+        ), [True]
+
+
+def _iou(a: Tensor, b: Tensor) -> float:
+    return float((a & b).sum() / (a | b).sum().clamp(min=1))
