@@ -32,7 +32,16 @@ from sam2.tracking.results import keep_strongest
 from sam2.tracking.session import NothingToTrackError, VideoSession
 from sam2.zoom import View, Zoom, paste
 
-__all__ = ["CloseResult", "CloseTracker", "Following"]
+__all__ = ["CLOSE_OBJECTS", "CloseResult", "CloseTracker", "Following", "follows_closely"]
+
+CLOSE_OBJECTS = 6
+"""So many objects are followed from near by themselves: each costs encodings of its own."""
+
+
+def follows_closely(predictor: SAM2VideoPredictor, objects: int, policy: str | FifoPolicy | None) -> bool:
+    """Whether objects of a video are followed from near where nobody says otherwise."""
+    tree = policy == "tree" or isinstance(policy, TreePolicy)
+    return predictor.zoom and objects <= CLOSE_OBJECTS and not tree
 
 
 @dataclass(frozen=True)
@@ -228,6 +237,14 @@ class CloseTracker:
                                 self.predictor.engine, frame_idx, first, close.gap(), backwards
                             )
                     yield self.result(frame_idx)
+
+    def prompted(self, obj_id: int) -> set[int]:
+        """Frames on which an object was prompted."""
+        return set(self._objects[obj_id].points)
+
+    def reached(self, frame_idx: int) -> list[int]:
+        """Ids of the objects that were prompted on a frame or followed to it, absent ones too."""
+        return [obj_id for obj_id, close in self._objects.items() if close.latest(frame_idx) is not None]
 
     def forget_tracked(self, centres: Sequence[int]) -> None:
         """Lets masks and memories go that frames about `centres` do not read; prompts and their masks stay.

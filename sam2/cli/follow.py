@@ -22,7 +22,7 @@ from sam2.cli.formats import RESULT, Formats, mark_of
 from sam2.cli.load import choose_model
 from sam2.cli.report import report
 from sam2.cli.results import ResultFile
-from sam2.close_tracker import CloseResult, CloseTracker
+from sam2.close_tracker import CloseResult, CloseTracker, follows_closely
 from sam2.formats import Found, FrameMasks, Marks, ObjectInfo, OutputFolder, Source
 from sam2.memory import TreePolicy
 from sam2.prompts.files import ObjectPrompts, prompts_to_json
@@ -33,8 +33,6 @@ from sam2.video import VideoReader
 from sam2.video.folders import FolderReader
 
 INTERRUPTED = 130
-CLOSE_OBJECTS = 6
-"""Most objects that are followed from near without being asked to: each costs an encoding a frame."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +192,7 @@ def _followed(
     args: argparse.Namespace, predictor: SAM2VideoPredictor, reader: VideoReader, objects: int
 ) -> VideoSession | CloseTracker:
     """The video, seen whole, or each object from near: as asked, else where that pays."""
-    pays = predictor.zoom and objects <= CLOSE_OBJECTS and args.policy != "tree"
-    if pays if args.zoom is None else args.zoom:
+    if follows_closely(predictor, objects, args.policy) if args.zoom is None else args.zoom:
         return CloseTracker(predictor, reader, policy=args.policy)
     return predictor.init_state(reader, policy=args.policy)
 

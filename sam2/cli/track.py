@@ -82,7 +82,7 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--zoom",
         action=argparse.BooleanOptionalAction,
-        help="follow each object from near, in a window that moves with it; one encoding an object and frame "
+        help="follow each object from near, in windows that move with it; two encodings an object and frame "
         "(default: for a model that says so, as the packaged one does, and up to 6 objects of a file)",
     )
     live = parser.add_argument_group("live sources", "tracked forwards until they end, or Ctrl-C")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam2.close_tracker import CloseResult, CloseTracker, follows_closely
 from sam2.masks import rle
 from sam2.memory import MemoryEntry
 from sam2.memory.named import make_policy
@@ -63,7 +65,8 @@ class Recalled:
     """What was recorded of one object on one frame."""
 
     mask: ObjectMask
-    pointer: Tensor
+    pointer: Tensor | None
+    """None of frames tracked from near, whose memories are not kept."""
     memory: Tensor | None
     """Spatial memory, of tracked frames."""
     judgement: dict[str, bool]
@@ -170,7 +173,8 @@ class Bench:
                     painted, size=side, mode="bilinear", align_corners=False, antialias=True
                 )
                 logits, painted = (shrunk * 2 - 1) * PAINTED_LOGIT, None
-        is_first = frame not in track.tracked
+        # painted masks under a model that zooms come here, and what they say needs no memory
+        is_first = sam.zoom or frame not in track.tracked
         if not is_first:
             others = track.without_prompt(frame)
             live = self._load(state, 1, others, (frame,))
@@ -228,15 +232,22 @@ class Bench:
         )
 
     def _counts(self, logits: Tensor) -> str:
-        mask = enlarge(logits, self._size)[0, 0] > 0
-        return str(rle.encode_compressed(mask.cpu().numpy())["counts"])
+        return _counts(enlarge(logits, self._size)[0, 0] > 0)
 
-    def _result(self, mask: ObjectMask, record: bytes, reverse: bool | None, apart: float) -> Result:
+    def _result(
+        self,
+        mask: ObjectMask,
+        record: bytes,
+        reverse: bool | None,
+        apart: float,
+        counts: str | None = None,
+    ) -> Result:
+        """counts: of the mask at the size of the medium, where its low-resolution logits do not say all."""
         presence = float(mask.object_score_logits.sigmoid())
         place = self._log.put_record(record) if record else (0, 0, 0)
         iou = float(mask.predicted_iou)
         return Result(
-            self._counts(mask.logits),
+            self._counts(mask.logits) if counts is None else counts,
             round(iou, 4) if math.isfinite(iou) else 0.0,
             round(presence, 4),
             place,
@@ -253,7 +264,6 @@ class Bench:
         assert logits is not None
         assert iou is not None
         assert presence is not None
-        assert pointer is not None
         return Recalled(ObjectMask(logits, iou, presence), pointer, memory[0] if memory else None, values)
 
     def _load(self, state: VideoSession, obj: int, track: Track, around: tuple[int, ...]) -> ObjectTrack:
@@ -264,6 +274,7 @@ class Bench:
             known = self._memories.get(result.record)
             found = self._recall(result)
             if known is None:
+                assert found.pointer is not None
                 live.pending[frame] = PendingMask(found.mask, found.pointer, is_conditioning=True)
             else:
                 self._memories.move_to_end(result.record)
@@ -274,6 +285,8 @@ class Bench:
             if frame in track.asked or not near:
                 continue
             found = self._recall(result)
+            if found.pointer is None:
+                continue
             presence = found.mask.object_score_logits
             live.bank.add(MemoryEntry(frame, False, found.memory, found.pointer, presence, **found.judgement))
             live.found[frame] = found.mask
@@ -309,6 +322,9 @@ class Bench:
             stop: asked before each frame.
         """
         asked = {obj: track for obj, track in document.tracks.items() if track.prompts}
+        if follows_closely(self.model.predictor, len(asked), self._policy):
+            yield from self._track_closely(asked, start, direction, limit, stop)
+            return
         with torch.inference_mode():
             state = self._state()
             for obj, track in asked.items():
@@ -331,6 +347,65 @@ class Bench:
                 for at in sorted(results, key=lambda at: at == frame):
                     yield at, reverse, results[at]
 
+    def _track_closely(
+        self,
+        asked: dict[int, Track],
+        start: int,
+        direction: Direction,
+        limit: int | None,
+        stop: Callable[[], bool],
+    ) -> Iterator[tuple[int, bool, dict[int, Result]]]:
+        """`track` with each object in windows of its own: all it knows are the masks of prompted frames, and
+        the one that a pass gave on the first."""
+        with CloseTracker(self.model.predictor, self._reader, policy=self._policy) as tracker:
+            for obj, track in asked.items():
+                known = {**{t: r for t, r in track.tracked.items() if t == start}, **track.asked}
+                for frame, result in sorted(known.items(), key=lambda item: -abs(item[0] - start)):
+                    mask = rle.decode({"size": list(self._size), "counts": result.counts})
+                    if frame in track.asked or mask.any():
+                        tracker.prompt(frame, obj, mask=mask)
+            for frames, reverse in planned(len(self._frames), start, limit, direction):
+                if not frames:
+                    continue
+                steps = tracker.propagate(start, abs(frames[-1] - start), reverse)
+                with closing(steps):  # type: ignore[type-var]
+                    while not stop():
+                        found = next(steps, None)
+                        if found is None:
+                            break
+                        if found.frame_idx in frames:
+                            drawn = [
+                                obj
+                                for obj in tracker.reached(found.frame_idx)
+                                if found.frame_idx not in tracker.prompted(obj)
+                            ]
+                            yield found.frame_idx, reverse, self._drawn(found, drawn, asked, reverse)
+                        tracker.forget_tracked((start, found.frame_idx))
+                    else:
+                        return
+
+    @torch.inference_mode()
+    def _drawn(
+        self, found: CloseResult, drawn: list[int], asked: dict[int, Track], reverse: bool
+    ) -> dict[int, Result]:
+        """What a frame followed from near brought, by object."""
+        results = {}
+        side = self.model.predictor.image_size // 4
+        for obj, logits, presence, iou in zip(
+            found.obj_ids, found.logits, found.object_score_logits, found.predicted_iou
+        ):
+            if obj not in drawn:
+                continue
+            small = F.interpolate(logits[None], (side, side), mode="bilinear", antialias=True)
+            mask = ObjectMask(small, iou[None], presence[None, None])
+            former = asked[obj].tracked.get(found.frame_idx)
+            apart = 0.0
+            if former is not None:
+                apart = 1 - mask_iou(self._recall(former).mask.logits, small)
+            record = pack({}, [small, mask.predicted_iou, mask.object_score_logits, None, None])
+            results[obj] = self._result(mask, record, reverse, apart, _counts(logits[0] > 0))
+        return results
+
     def _tracked(self, former: Result | None, mask: ObjectMask, entry: MemoryEntry, reverse: bool) -> Result:
         apart = 0.0
         if former is not None:
@@ -338,6 +413,11 @@ class Bench:
         tensors = [mask.logits, mask.predicted_iou, mask.object_score_logits, entry.obj_ptr, entry.features]
         judgement = {"trusted": entry.trusted, "anchor": entry.anchor}
         return self._result(mask, pack(judgement, tensors), reverse, apart)
+
+
+def _counts(mask: Tensor) -> str:
+    """Compressed RLE counts of a mask bool [H, W]."""
+    return str(rle.encode_compressed(mask.cpu().numpy())["counts"])
 
 
 class _News:
