@@ -93,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
     width = max(len(name) for name in done.means)
     for name, interval in done.means.items():
         print(f"{name:<{width}}  {interval}")
+    for kind, (count, means) in done.kinds.items() if len(done.kinds) > 1 else ():
+        print(f"{kind} ({count}): " + ", ".join(f"{name} {mean.mean:.3f}" for name, mean in means.items()))
     print(f"{done.objects} objects of {done.clips - len(done.unread)}; by object: {out / 'objects.csv'}")
     for what, reasons in (("not read", done.unread), ("not scored", done.unscored)):
         if reasons:

@@ -22,6 +22,8 @@ class Clip:
     object_ids: tuple[int, ...]
     """One id for each of the N targets, unique within the clip."""
     name: str = ""
+    kinds: tuple[str, ...] = ()
+    """What each target is (`sam2.data.targets.Target.kind`), where that is known."""
 
     def __post_init__(self) -> None:
         t, h, w = self.frames.shape[:3]
@@ -34,6 +36,8 @@ class Clip:
                 f"masks must be bool {(t, len(self.object_ids), h, w)}, "
                 f"not {self.masks.dtype} {self.masks.shape}"
             )
+        if self.kinds and len(self.kinds) != len(self.object_ids):
+            raise ValueError(f"{len(self.kinds)} kinds for {len(self.object_ids)} targets")
 
     def __len__(self) -> int:
         return len(self.frames)

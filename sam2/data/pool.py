@@ -223,7 +223,8 @@ class ClipPool(ClipDataset):
         if seen.all():
             return clip
         ids = tuple(i for i, there in zip(clip.object_ids, seen) if there)
-        return Clip(clip.frames, clip.masks[:, seen], ids, clip.name)
+        kinds = tuple(kind for kind, there in zip(clip.kinds, seen) if there)
+        return Clip(clip.frames, clip.masks[:, seen], ids, clip.name, kinds)
 
     def problems(self, index: int) -> Iterator[Problem]:
         try:

@@ -73,7 +73,8 @@ class Painting:
                 masks[:, n] = table[self.owners]
         if len(self.frames) > 1:
             masks[masks.sum((2, 3)) < faintest_area(self.owners.shape[1])] = False
-        return Clip(self.frames, masks, tuple(range(1, len(kept) + 1)), self.name)
+        kinds = tuple(target.kind for target in kept)
+        return Clip(self.frames, masks, tuple(range(1, len(kept) + 1)), self.name, kinds)
 
 
 def smallest_area(size: int) -> int:

@@ -89,6 +89,8 @@ class Evaluation:
     """Why clips could not be read."""
     unscored: list[str]
     """Objects that the protocol cannot score."""
+    kinds: dict[str, tuple[int, dict[str, Interval]]] = field(default_factory=dict)
+    """Objects and means of each kind, in generated scenes, which know what they show."""
 
 
 class _Judge:
@@ -117,7 +119,11 @@ class _Judge:
         except (ValueError, OSError) as error:
             return Result(error=str(error))
         try:
-            return self._scored(index, clip)
+            result = self._scored(index, clip)
+            kind_of = dict(zip(clip.object_ids, clip.kinds))
+            for row in result.rows if kind_of else ():
+                row["kind"] = kind_of[row["object"]]
+            return result
         except (VideoError, PictureError) as error:  # of a frame between the annotated ones
             return Result(error=str(error))
 
@@ -229,6 +235,11 @@ def evaluate(options: EvaluationOptions, out: str | Path) -> Evaluation:
     else:
         names = [n for n, v in rows[0].items() if isinstance(v, int | float) and n not in ("object", "area")]
         means = intervals(rows, group, names)
+    kinds: dict[str, tuple[int, dict[str, Interval]]] = {}
+    final = list({(row[group], row["object"]): row for row in rows}.values())  # after the last round
+    for kind in dict.fromkeys(row["kind"] for row in final if "kind" in row):
+        alike = [row for row in final if row.get("kind") == kind]
+        kinds[kind] = len(alike), intervals(alike, group, [name for name in means if name in alike[0]])
     objects = len({(row[group], row["object"]) for row in rows})
     write_table(folder / "objects.csv", rows)
     facts = {
@@ -237,6 +248,10 @@ def evaluate(options: EvaluationOptions, out: str | Path) -> Evaluation:
         "model": options.model or "default",
         "checkpoint": options.checkpoint,
         "objects": objects,
+        "kinds": {
+            kind: {"objects": alike, "means": {name: vars(value) for name, value in of.items()}}
+            for kind, (alike, of) in kinds.items()
+        },
         "clips": len(numbers),
         "unread": unread,
         "unscored": unscored,
@@ -244,4 +259,4 @@ def evaluate(options: EvaluationOptions, out: str | Path) -> Evaluation:
     }
     write_summary(folder / "summary.json", means, **facts)
     worst.write(folder / "worst.png")
-    return Evaluation(means, objects, len(numbers), unread, unscored)
+    return Evaluation(means, objects, len(numbers), unread, unscored, kinds)

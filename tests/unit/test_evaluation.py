@@ -20,7 +20,9 @@ from sam2.build_sam import build_sam2_video_predictor
 from sam2.checkpoint import save_checkpoint
 from sam2.config import load_config
 from sam2.data.clip import Clip
+from sam2.data.pool import write_pool
 from sam2.data.readers import open_dataset
+from sam2.data.recipe import Recipe
 from sam2.evaluation.amg import automatic_recall
 from sam2.evaluation.clicks import Guess, StillScore, boxes_of, score_still, summary
 from sam2.evaluation.report import Example, Worst, bootstrap, write_table
@@ -445,3 +447,19 @@ def test_a_model_that_zooms_follows_from_near():
         scores, found = follow(predictor, clip, prompt)
         assert found.shape == masks.shape
         assert min(score.j for score in scores) > 60
+
+
+def test_generated_scenes_give_means_by_kind_of_target(tmp_path: Path, tiny_yaml: str) -> None:
+    write_pool(tmp_path / "scenes", Recipe(64, 1, (0.3, 0.5), seed=5), 2)
+    options = EvaluationOptions(str(tmp_path / "scenes"), "clicks", tiny_yaml, device="cpu")
+    done = evaluate(options, tmp_path / "out")
+    assert {"whole", "part"} <= set(done.kinds)
+    assert sum(count for count, _ in done.kinds.values()) == done.objects
+    together = sum(count * means["iou_box"].mean for count, means in done.kinds.values()) / done.objects
+    assert together == pytest.approx(done.means["iou_box"].mean)
+    with open(tmp_path / "out" / "objects.csv", newline="") as file:
+        assert {row["kind"] for row in csv.DictReader(file)} == set(done.kinds)
+    written = json.loads((tmp_path / "out" / "summary.json").read_text())["kinds"]
+    assert {kind: of["objects"] for kind, of in written.items()} == {
+        kind: count for kind, (count, _) in done.kinds.items()
+    }
