@@ -345,8 +345,10 @@ def _open_pool(options: PoolOptions) -> ClipPool:
     return ClipPool(folder)
 
 
-def read_phases(path: str | Path) -> list[PhaseOptions]:
+def read_phases(path: str | Path, start: str | None = None) -> list[PhaseOptions]:
     """The phases of a file: each entry of `phases` over what `common` says, pools taken from `pools` by name.
+
+    start: weights for the first phase in place of those that the file names.
 
     Raises ValueError for a file that is not so, or an option or pool that is not known.
     """
@@ -363,6 +365,8 @@ def read_phases(path: str | Path) -> list[PhaseOptions]:
                     f"phase {number} takes from pool {name!r}, known are {', '.join(tree['pools'])}"
                 )
             pools.append({**tree["pools"][name], "take": take})
+        if number == 1 and start is not None:
+            values["start"] = start
         values |= {"pools": pools, "out": str(Path(tree["out"]) / f"phase{number}")}
         phases.append(read_options(PhaseOptions, values, f"phase {number}"))
     return phases
@@ -388,9 +392,12 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser("python -m sam2.training.pretrain_dense", description=__doc__)
     parser.add_argument("run", help="YAML file of phases")
+    parser.add_argument(
+        "--start", metavar="FILE", help="weights to begin with, in place of those the file names"
+    )
     args = parser.parse_args(arguments)
     try:
-        summary = run_phases(read_phases(args.run))
+        summary = run_phases(read_phases(args.run, args.start))
     except (ValueError, OSError, TrainingFailedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

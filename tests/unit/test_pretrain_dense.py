@@ -206,6 +206,14 @@ def test_wrong_recipes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([str(wrong)]) == 1
 
 
+def test_a_run_may_begin_with_other_weights() -> None:
+    recipe = RECIPE.with_name("mini_more.yaml")
+    first, second = read_phases(recipe, "own.safetensors")
+    assert first.start == "own.safetensors"
+    assert second.start is None
+    assert read_phases(recipe)[0].start == "mini"
+
+
 @pytest.mark.slow
 def test_phases_follow_one_another_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = tmp_path / "tiny.yaml"
