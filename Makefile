@@ -37,8 +37,9 @@ chromium:
 quick: .venv/.installed
 	$(BIN)/python -m pytest -m 'not slow'
 
-# The packaged model again, from random weights, edition after edition: days of two cores. Begun again, it goes on
-# where it was. Cutouts must lie where mini_memory.yaml says. The result: runs/mini.safetensors.
+# The packaged model again, from random weights, edition after edition: some ten hours of two cores, more without
+# bfloat16. Begun again, it goes on where it was. Cutouts must lie where mini_memory.yaml says. The packaged edition is
+# then runs/fifth.safetensors; what was trained on from it, runs/sixth.safetensors.
 PHASES := $(BIN)/python -m sam2.training.pretrain_dense sam2/training/recipes
 MIX := $(BIN)/python -m sam2.training.mix
 model: .venv/.installed
@@ -48,9 +49,9 @@ model: .venv/.installed
 	$(PHASES)/mini_clips.yaml --start runs/mini_zoom/phase2/model.safetensors
 	$(PHASES)/mini_memory.yaml --start runs/mini_clips/phase1/model.safetensors
 	$(MIX) runs/mini_clips/phase1/model.safetensors runs/mini_memory/phase3/model.safetensors runs/fifth.safetensors \
-	  --share 0.2 --only sam_mask_decoder sam_prompt_encoder no_mem_embed obj_ptr_proj
+	  --share 0.2 --only sam_mask_decoder sam_prompt_encoder no_mem_embed obj_ptr_proj --half
 	$(PHASES)/mini_whole.yaml --start runs/fifth.safetensors
-	$(MIX) runs/fifth.safetensors runs/mini_whole/phase2/model.safetensors runs/mini.safetensors --share 1 --half
+	$(MIX) runs/fifth.safetensors runs/mini_whole/phase2/model.safetensors runs/sixth.safetensors --share 0.5 --half
 
 clean:
 	rm -rf .venv out build dist *.egg-info
