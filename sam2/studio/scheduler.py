@@ -196,7 +196,7 @@ class Scheduler:
                     elif self._none_ready():
                         self._changed.wait(0.5)
             work, is_slice = taken
-            if self._step(work) and is_slice:
+            if self._step(work, is_slice) and is_slice:
                 with self._changed:
                     self._slices.add(work)
             del work, taken  # while nothing is to be done, nothing is held
@@ -214,7 +214,7 @@ class Scheduler:
         )
 
     @staticmethod
-    def _step(work: Work) -> bool:
+    def _step(work: Work, is_slice: bool) -> bool:
         """Runs one step; whether there may be another."""
         if work.cancelled:
             close = getattr(work.steps, "close", None)
@@ -228,6 +228,8 @@ class Scheduler:
             _settle(work, end.value)
             return False
         except BaseException as error:
+            if is_slice and not isinstance(error, OSError | ValueError):  # of which the page has been told
+                log.error("long work broke off", exc_info=error)
             _fail(work, error)
             return False
         if isinstance(value, _Answer):

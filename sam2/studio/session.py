@@ -69,9 +69,10 @@ class Session(State):
 
     def to_json(self) -> dict[str, Any]:
         """The session as the page knows it."""
-        job = self.job
+        session = super().to_json()
+        job = self.job  # read last: where there is none, all that it found is in
         return {
-            **super().to_json(),
+            **session,
             "job": None if job is None else job.to_json(),
             "ready": self.is_embedded(self._prepared),
             "restoring": bool(self.to_replay) and self.fault is None,
@@ -272,6 +273,9 @@ class Session(State):
                 yield
         except (OSError, ValueError) as error:
             self.hub.tell({"type": "error", "detail": str(error)})
+            raise
+        except Exception as error:
+            self.hub.tell({"type": "error", "detail": f"following broke off: {error!r}"})
             raise
         finally:
             if self.job is job:

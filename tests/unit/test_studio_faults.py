@@ -17,8 +17,11 @@ from studio_helpers import Browser, make_media, serving
 from tracking_helpers import HEIGHT, WIDTH, clip
 
 from sam2.studio import exports, live
+from sam2.studio.engine import Bench
 from sam2.studio.eventlog import EventLog
+from sam2.studio.session import Session
 from sam2.studio.settings import Limits
+from sam2.studio.state import State
 from sam2.video import VideoSink
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -193,3 +196,44 @@ def test_objects_have_a_bound(root: Path) -> None:
         assert browser.get(f"/api/sessions/{session}").status_code == 404
         assert not (root / ".sam2-studio" / "sessions" / session).exists()
         browser.done(browser.post("/api/sessions", json={"path": "clip.mp4"}))
+
+
+def test_a_pass_that_breaks_off_says_so(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = browser.open("clip.mp4")["id"]
+    browser.click(session, [20, 18, 1])
+
+    def broken(*_args: Any) -> Any:
+        raise RuntimeError("out of everything")
+
+    with browser.events(session) as tab, monkeypatch.context() as patched:
+        patched.setattr(Bench, "track", broken)
+        browser.propagate(session)
+        while (event := tab.receive_json())["type"] != "error":
+            pass
+    assert "out of everything" in event["detail"]
+    assert "out of everything" in caplog.text
+    browser.propagate(session)
+    assert len(browser.masks(session)) == 8
+
+
+def test_where_no_pass_is_told_of_all_that_it_found_is_told(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = browser.open("clip.mp4")["id"]
+    before = browser.click(session, [20, 18, 1])["revision"]
+    described = State.to_json
+    begun = []
+
+    def while_a_pass_begins(self: State) -> dict[str, Any]:
+        if isinstance(self, Session) and not begun:
+            begun.append(True)
+            self.begin(0, "forward", None)
+        return described(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "to_json", while_a_pass_begins)
+        state = browser.state(session)
+    assert state["revision"] > before
+    assert state["job"] is not None
