@@ -52,7 +52,7 @@ from sam2.training.losses import LossOptions, dice_loss, mask_iou, weighted_sum
 from sam2.training.muon import Muon
 from sam2.training.options import LoopOptions, read_options
 from sam2.training.pictures import prediction_sheet
-from sam2.training.pvs import Batch, Outcome, PvsOptions, encode_pictures, interact, pvs_metrics
+from sam2.training.pvs import Batch, Outcome, PvsOptions, encode_clips, encode_pictures, interact, pvs_metrics
 from sam2.training.scenes import GROUND, SceneBatch, SceneBatches, SceneOptions
 
 
@@ -289,7 +289,7 @@ class PhaseTask:
         options, sam = self.options, self.model.sam
         batch = loaded.batch.to(device)
         assert isinstance(batch, SceneBatch)
-        features = encode_pictures(sam, batch.images)
+        features = encode_clips(sam, batch.images, options.pvs)
         terms: dict[str, Tensor] = {}
         total = batch.masks.new_zeros((), dtype=torch.float32)
         if features.embedding.requires_grad:

@@ -9,6 +9,8 @@ Shapes: T frames, B pictures a frame, N objects of all pictures, S the input siz
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +57,9 @@ class PvsOptions:
     """Noise of box corners, at most so many pixels of the model's input."""
     mistakes: float = 0.0
     """Share of remembered masks that are spoilt on frames without a prompt (`sam2.training.mistakes`)."""
+    learnt: int = 0
+    """Of a longer clip only so many frames are learnt from, the first and the last ones: those between are
+    followed without gradients, for memories as they become after a while, at a third of the cost (0: all)."""
     loss_stride: int = 4
     """Supervise logits at the input size (1) or as the decoder gives them (4: sixteen times cheaper)."""
 
@@ -69,6 +74,8 @@ class PvsOptions:
         for name, share in (("centre", self.centre), ("mistakes", self.mistakes)):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share}; it must be between 0 and 1")
+        if self.learnt < 0 or self.learnt == 1:
+            raise ValueError(f"learnt is {self.learnt}; it must be 0 (all frames) or at least 2")
         if self.loss_stride not in (1, 4):
             raise ValueError(f"loss_stride is {self.loss_stride}; it must be 1 or 4")
 
@@ -112,8 +119,9 @@ class Plan:
 class Outcome:
     """Predictions for one group of objects: for each frame its steps, and the truth at their resolution.
 
-    frames: frame by frame (those adopted from a mask prompt have no step); targets: float [T, n, h, w];
-    kind: the first prompt; plan: when the user acted; objects: int64 [n], their places in the batch.
+    frames: frame by frame (none for those adopted from a mask prompt or not learnt from);
+    targets: float [T, n, h, w]; kind: the first prompt; plan: when the user acted;
+    objects: int64 [n], their places in the batch.
     """
 
     frames: list[list[StepOutput]]
@@ -147,6 +155,20 @@ def draw_kinds(count: int, num_frames: int, options: PvsOptions) -> list[str]:
     mask = options.mask if num_frames > 1 else 0.0
     shares = torch.tensor([mask, options.click, options.box], dtype=torch.float32)
     return [KINDS[i] for i in torch.multinomial(shares, count, replacement=True).tolist()]
+
+
+def learnt_frames(num_frames: int, options: PvsOptions) -> list[bool]:
+    """Whether each frame is learnt from (`PvsOptions.learnt`)."""
+    rest = num_frames - options.learnt
+    return [not options.learnt or t == 0 or t > rest for t in range(num_frames)]
+
+
+@contextmanager
+def _without_gradients() -> Iterator[None]:
+    """As `torch.no_grad`, and without casts of weights that autocast may have kept of it: they bear none."""
+    with torch.no_grad():
+        yield
+    torch.clear_autocast_cache()
 
 
 class _Targets:
@@ -229,8 +251,13 @@ class _Interaction:
 
     def run(self) -> Outcome:
         frames: list[list[StepOutput]] = [[] for _ in range(self.num_frames)]
+        learnt = learnt_frames(self.num_frames, self.options)
         for t in self.plan.order(self.num_frames):
-            frames[t] = self._frame(t)
+            if learnt[t]:
+                frames[t] = self._frame(t)
+            else:
+                with _without_gradients():
+                    self._frame(t)
         return Outcome(frames, self.targets.soft, self.kind, self.plan, self.objects)
 
     def _frame(self, t: int) -> list[StepOutput]:
@@ -316,6 +343,24 @@ def encode_pictures(model: SAM2Base, images: Tensor) -> FrameFeatures:
     return model.encode_image((images.flatten(0, -4).float() - mean) / std)
 
 
+def encode_clips(model: SAM2Base, images: Tensor, options: PvsOptions) -> FrameFeatures:
+    """Features of clips uint8 [T, B, 3, S, S], [T * B, ...] by frame; gradients for frames learnt from."""
+    learnt = torch.tensor(learnt_frames(len(images), options))
+    if learnt.all():
+        return encode_pictures(model, images)
+    known = encode_pictures(model, images[learnt])
+    with _without_gradients():
+        passed = encode_pictures(model, images[~learnt])
+    order = torch.cat([learnt.nonzero()[:, 0], (~learnt).nonzero()[:, 0]]).argsort().to(images.device)
+    by_frame = (-1, images.shape[1])
+    maps = [
+        torch.cat([a.unflatten(0, by_frame), b.unflatten(0, by_frame)])[order].flatten(0, 1)
+        for a, b in zip(known.maps, passed.maps, strict=True)
+    ]
+    encodings = [torch.cat(pair) for pair in zip(known.encodings, passed.encodings, strict=True)]
+    return FrameFeatures(maps, encodings)
+
+
 def interact(
     model: SAM2Base, batch: Batch, options: PvsOptions, features: FrameFeatures | None = None
 ) -> list[Outcome]:
@@ -328,7 +373,7 @@ def interact(
     if batch.images.shape[-2:] != (size, size):
         raise ValueError(f"pictures are {tuple(batch.images.shape[-2:])} but the model's input is {size}")
     if features is None:
-        features = encode_pictures(model, batch.images)
+        features = encode_clips(model, batch.images, options)
     kinds = draw_kinds(len(batch.picture), len(batch.images), options)
     if batch.by_mask is not None:
         kinds = ["mask" if only else kind for only, kind in zip(batch.by_mask.tolist(), kinds, strict=True)]

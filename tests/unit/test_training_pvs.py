@@ -113,6 +113,33 @@ def test_features_given_beforehand_change_nothing() -> None:
     assert torch.equal(*results)
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_frames_between_are_followed_and_not_learnt_from(bf16: bool) -> None:
+    model = tiny()
+    batch = Batch(*disks(2, frames=6))
+    pvs = {"mask": 0, "click": 0, "box": 1, "clicks": 0, "init_frames": 1}
+    found = {}
+    for learnt in (0, 3):
+        model.zero_grad()
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            (outcome,) = interact(model, batch, PvsOptions(**pvs, learnt=learnt))
+        assert [bool(steps) for steps in outcome.frames] == [not learnt or t in (0, 4, 5) for t in range(6)]
+        outcome.frames[5][0].logits.float().square().mean().backward()
+        grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        found[learnt] = outcome.frames[5][0].logits.detach().float(), grads
+    assert torch.allclose(found[0][0], found[3][0], atol=0.02 if bf16 else 1e-4)
+    assert found[0][1].keys() == found[3][1].keys(), "what is learnt from few frames is the whole model"
+    apart = [n for n, g in found[0][1].items() if not torch.allclose(g, found[3][1][n], rtol=1e-2, atol=1e-9)]
+    assert any("memory_encoder" in name for name in apart)
+
+
+def test_too_few_frames_to_learn_from_are_named() -> None:
+    for learnt in (-1, 1):
+        with pytest.raises(ValueError, match=f"learnt is {learnt}"):
+            PvsOptions(learnt=learnt)
+
+
 def test_correction_clicks_on_thin_and_absent_objects() -> None:
     model = tiny()
     images, masks, picture = disks(0, frames=2)
