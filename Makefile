@@ -51,7 +51,7 @@ model: .venv/.installed
 	$(MIX) runs/mini_clips/phase1/model.safetensors runs/mini_memory/phase3/model.safetensors runs/fifth.safetensors \
 	  --share 0.2 --only sam_mask_decoder sam_prompt_encoder no_mem_embed obj_ptr_proj --half
 	$(PHASES)/mini_whole.yaml --start runs/fifth.safetensors
-	$(MIX) runs/fifth.safetensors runs/mini_whole/phase2/model.safetensors runs/sixth.safetensors --share 0.5 --half
+	$(MIX) runs/fifth.safetensors runs/mini_whole/phase2/model.safetensors runs/sixth.safetensors --share 0.3 --half
 
 clean:
 	rm -rf .venv out build dist *.egg-info
