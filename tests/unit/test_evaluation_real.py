@@ -234,7 +234,7 @@ def test_the_outlines_lie_in_their_pictures() -> None:
 
 def test_the_tracks_begin_in_view() -> None:
     tracks = real_clips.read_tracks()
-    assert len(tracks) >= 10
+    assert len(tracks) >= 13
     for track in tracks:
         frames = list(track.outlines)
         assert frames == sorted(frames)

@@ -19,7 +19,6 @@ from tracking_helpers import HEIGHT, WIDTH, clip
 from sam2.studio import exports, live
 from sam2.studio.engine import Bench
 from sam2.studio.eventlog import EventLog
-from sam2.studio.session import Session
 from sam2.studio.settings import Limits
 from sam2.studio.state import State
 from sam2.video import VideoSink
@@ -221,19 +220,20 @@ def test_a_pass_that_breaks_off_says_so(
 def test_where_no_pass_is_told_of_all_that_it_found_is_told(
     browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session = browser.open("clip.mp4")["id"]
-    before = browser.click(session, [20, 18, 1])["revision"]
-    described = State.to_json
-    begun = []
+    name = browser.open("clip.mp4")["id"]
+    before = browser.click(name, [20, 18, 1])["revision"]
+    studio = browser.app.state.studio  # type: ignore[attr-defined]
+    (session,) = studio._store.in_memory()
+    described, here, begun = State.to_json, threading.current_thread(), []
 
     def while_a_pass_begins(self: State) -> dict[str, Any]:
-        if isinstance(self, Session) and not begun:
+        if threading.current_thread() is here and not begun:
             begun.append(True)
-            self.begin(0, "forward", None)
+            session.begin(0, "forward", None)
         return described(self)
 
     with monkeypatch.context() as patched:
         patched.setattr(State, "to_json", while_a_pass_begins)
-        state = browser.state(session)
+        state = session.to_json()
     assert state["revision"] > before
     assert state["job"] is not None
