@@ -59,7 +59,7 @@ class PvsOptions:
     """Share of remembered masks that are spoilt on frames without a prompt (`sam2.training.mistakes`)."""
     learnt: int = 0
     """Of a longer clip only so many frames are learnt from, the first and the last ones: those between are
-    followed without gradients, for memories as they become after a while, at a third of the cost (0: all)."""
+    followed without gradients, for memories as they become after a while (0: all)."""
     loss_stride: int = 4
     """Supervise logits at the input size (1) or as the decoder gives them (4: sixteen times cheaper)."""
 
