@@ -58,10 +58,18 @@ def write_run(path, out, **changes):
     path.write_text(yaml.safe_dump(run | changes))
 
 
-def test_from_data_to_scores(sam2, sam2_process, tmp_path):
+def test_from_data_to_scores(sam2_process, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def sam2(*arguments):
+        # in a process of its own: four times a worker that had run a thousand tests was killed here without a word,
+        # so that nothing said what of this test had died
+        ended = sam2_process(*arguments)
+        assert ended.returncode == 0, (arguments, ended.returncode, ended.stderr)
+
     scenes = ["--size", "64", "--difficulty", "0,0.2", "--workers", "1"]
-    assert sam2("data", "make", "stills", "--count", "4", *scenes).code == 0
-    assert sam2("data", "make", "clips", "--count", "2", "--length", "4", *scenes).code == 0
+    sam2("data", "make", "stills", "--count", "4", *scenes)
+    sam2("data", "make", "clips", "--count", "2", "--length", "4", *scenes)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"model": load_config("mini", TINY)}))
     write_run(tmp_path / "run.yaml", "killed")
     write_run(tmp_path / "whole.yaml", "whole", save_minutes=9.0)
@@ -71,10 +79,8 @@ def test_from_data_to_scores(sam2, sam2_process, tmp_path):
     )
     assert child.returncode == -signal.SIGKILL, child.stderr
     assert load_state(tmp_path / "killed/state.pt")["step"] == 1
-    # in processes of their own: twice a worker that had run a thousand tests died here without a word
-    for arguments in (("run.yaml", "--resume"), ("whole.yaml",)):
-        trained = sam2_process("train", *arguments)
-        assert trained.returncode == 0, trained.stderr
+    sam2("train", "run.yaml", "--resume")
+    sam2("train", "whole.yaml")
     whole, killed = (load_state(tmp_path / name / "state.pt") for name in ("whole", "killed"))
     for part in (lambda s: s["weights"], lambda s: s["ema"]["average"]):
         assert all(torch.equal(part(killed)[n], v) for n, v in part(whole).items())
@@ -89,7 +95,7 @@ def test_from_data_to_scores(sam2, sam2_process, tmp_path):
     assert all(torch.equal(official[n], v) for n, v in killed["ema"]["average"].items())
     model_options = ["--model", "tiny.yaml", "--checkpoint", "official.pt", "--device", "cpu"]
     for data, protocol, rows in (("stills", "clicks", "iou_1_clicks"), ("clips", "1-click", "jf")):
-        assert sam2("eval", data, "--protocol", protocol, *model_options).code == 0
+        sam2("eval", data, "--protocol", protocol, *model_options)
         folder = tmp_path / f"out/{data}-{protocol}"
         assert 0 <= json.loads((folder / "summary.json").read_text())["means"][rows]["mean"] <= 100
         assert (folder / "objects.csv").exists()
