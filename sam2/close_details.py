@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from sam2.close_labels import Labels, mask_iou
 from sam2.close_windows import ONLY, Following, OwnVideo, Windows, as_seen, middle_of
 from sam2.modeling.outputs import FrameOutput
 from sam2.tracking.engine import TrackingEngine
@@ -37,8 +37,8 @@ class Detail(OwnVideo):
     Invariant: a frame has a mask here only where the first look shows the object.
     """
 
-    def __init__(self, session: VideoSession, frames: Windows, following: Following) -> None:
-        super().__init__(session, frames)
+    def __init__(self, session: VideoSession, frames: Windows, labels: Labels, following: Following) -> None:
+        super().__init__(session, frames, labels)
         self.following = following
         self._first: View | None = None
         self._gap = 0.0
@@ -58,6 +58,7 @@ class Detail(OwnVideo):
         self.look_at(frame_idx, window)
         seen = as_seen(mask, window, self.frames.image_size)
         engine.ask(self.session, frame_idx, ObjectPrompt(ONLY, mask=seen))
+        self.point_out(frame_idx, seen)
 
     def follow(self, engine: TrackingEngine, frame_idx: int, first: View, gap: float, reverse: bool) -> None:
         """Draws the object on a frame on which the first look found it, or not.
@@ -80,6 +81,7 @@ class Detail(OwnVideo):
         if frame_idx not in track.bank.conditioning:
             self.look_at(frame_idx, self._window(frame_idx, (box[:2] + box[2:]) / 2, goes_on))
             self._first, self._gap, self._at = first, gap, frame_idx
+            self.reverse = reverse
             engine.track_frame(self.session, frame_idx, reverse)
         self._last = frame_idx
 
@@ -98,18 +100,18 @@ class Detail(OwnVideo):
     def _review(self, _tracks: Sequence[ObjectTrack], out: FrameOutput) -> tuple[FrameOutput, list[bool]]:
         """The mask seen from here where it is much like the first look's, else that one."""
         assert self._first is not None
+        if self.following.carries:
+            out = self.redrawn(self._at, out)
         masks = close_together(out.low_res_masks, self._gap)
         first = moved(self._first, self.frames.window(self._at))
         there = float(out.object_score_logits) > 0
-        if there and _iou(masks[0, 0] > 0, first > 0) >= self.following.agreement:
+        if there and mask_iou(masks[0, 0] > 0, first > 0) >= self.following.agreement:
+            self.keep(self._at, masks[0, 0])
             return replace(out, low_res_masks=masks), [True]
+        self.keep(self._at, first)
         return replace(
             out,
             low_res_masks=first[None, None].to(masks),
             ious=torch.full_like(out.ious, self._first.score),
             object_score_logits=torch.full_like(out.object_score_logits, self._first.presence),
         ), [True]
-
-
-def _iou(a: Tensor, b: Tensor) -> float:
-    return float((a & b).sum() / (a | b).sum().clamp(min=1))

@@ -69,6 +69,8 @@ class CloseObject(OwnVideo):
         """The mask without what lies apart from the object, or none where that can hardly be the object; then
         the frame is not remembered."""
         how = self.following
+        if how.carries and not self.gone and float(out.object_score_logits) > 0:
+            out = self.redrawn(self.looking_at, out)
         out = replace(out, low_res_masks=close_together(out.low_res_masks, self.gap()))
         window = self.frames.window(self.looking_at)
         area = float((out.low_res_masks > 0).float().mean()) * window.size[0] * window.size[1]
@@ -83,6 +85,7 @@ class CloseObject(OwnVideo):
             return out, [False]
         if seen:
             self.area += 0.05 * (area - self.area)
+            self.keep(self.looking_at, out.low_res_masks[0, 0])
             return out, [True]
         absent = torch.full_like(out.low_res_masks, NO_OBJ_SCORE)
         score = -out.object_score_logits.abs() - 0.1  # 0 is not yet absent

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sam2.close_details import Detail
+from sam2.close_labels import Labels
 from sam2.close_object import CloseObject
 from sam2.close_windows import ONLY, Following, SharedFrames, Windows, as_seen
 from sam2.memory import FifoPolicy, StorageOptions, TreePolicy, make_policy
@@ -172,6 +173,7 @@ class CloseTracker:
         engine = self.predictor.engine
         seen = as_seen(whole, window, self.predictor.image_size)
         engine.ask(close.session, frame_idx, ObjectPrompt(ONLY, mask=seen))
+        close.point_out(frame_idx, seen)
         if close.detail is not None:
             close.detail.prompt(engine, frame_idx, whole)
         self._objects[obj_id] = close
@@ -269,17 +271,16 @@ class CloseTracker:
     # ------------------------------------------------------------------ one object
 
     def _new(self) -> CloseObject:
-        session, frames = self._own_video()
-        close = CloseObject(session, frames, self.following)
-        session.review = close.review
+        close = CloseObject(*self._own_video(), self.following)
+        close.session.review = close.review
         if self.following.detail:
             close.detail = Detail(*self._own_video(), self.following)
         return close
 
-    def _own_video(self) -> tuple[VideoSession, Windows]:
+    def _own_video(self) -> tuple[VideoSession, Windows, Labels]:
         model = self.predictor
         frames = Windows(self._frames, model.image_size, model.device)
-        return VideoSession(
+        session = VideoSession(
             images=frames,
             video_height=model.image_size,
             video_width=model.image_size,
@@ -288,7 +289,8 @@ class CloseTracker:
             storage=self._storage,
             features=FeatureCache(FeatureBudget(1, host_bytes=0)),
             policy=self._policy,
-        ), frames
+        )
+        return session, frames, Labels(lambda frame_idx: model.engine.features(session, frame_idx))
 
     def _follow(self, close: CloseObject, frame_idx: int, reverse: bool) -> None:
         """Tracks an object to a frame, in a window chosen by where it was on the frame before."""
@@ -304,7 +306,7 @@ class CloseTracker:
                 shown = engine.result(close.session, before)
                 close.look_at(frame_idx, close.next_window(shown))
                 close.gone = float(shown.object_score_logits[0]) <= 0
-        close.looking_at = frame_idx
+        close.looking_at, close.reverse = frame_idx, reverse
         close.glancing = close.gone
         engine.track_frame(close.session, frame_idx, reverse)
         if close.gone:

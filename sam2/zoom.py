@@ -222,20 +222,26 @@ def moved(view: View, window: Window) -> Tensor:
     """The logits float32 [s, s] of a view as another window shows them."""
     if window == view.window:
         return view.logits
-    s = view.logits.shape[-1]
-    steps = (torch.arange(s, device=view.logits.device) + 0.5) / s
-    ticks = []
-    for low, high, start, end in (
-        (window.x0, window.x1, view.window.x0, view.window.x1),
-        (window.y0, window.y1, view.window.y0, view.window.y1),
-    ):
-        ticks.append((low + steps * (high - low) - start) / (end - start) * 2 - 1)
-    x, y = ticks
-    where = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), dim=-1)[None]
+    where = seen_from(view.window, window, view.logits.shape[-1], view.logits.device)
     # what lies outside is OUTSIDE, which grid_sample knows only as zero
     raised = (view.logits - OUTSIDE)[None, None]
     shown: Tensor = F.grid_sample(raised, where, align_corners=False)[0, 0]
     return shown + OUTSIDE
+
+
+def seen_from(shown: Window, window: Window, cells: int, device: torch.device) -> Tensor:
+    """Where the middles of the cells of one window lie in another, [1, cells, cells, 2] as `grid_sample`
+    takes it without aligned corners.
+
+    Args:
+        shown: the window in which they are sought.
+        window: the window whose cells they are.
+        cells: how many a side.
+    """
+    steps = (torch.arange(cells, device=device) + 0.5) / cells
+    x = (window.x0 + steps * (window.x1 - window.x0) - shown.x0) / (shown.x1 - shown.x0) * 2 - 1
+    y = (window.y0 + steps * (window.y1 - window.y0) - shown.y0) / (shown.y1 - shown.y0) * 2 - 1
+    return torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), dim=-1)[None]
 
 
 def _looked(

@@ -1,0 +1,137 @@
+"""What an object covers, carried from window to window by correspondence (`sam2.tracking.correspondence`).
+
+Shapes: S the model's input size, s the side of low-resolution logits, C channels, n x n the cells of a
+window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sam2.modeling.outputs import FrameFeatures, FrameOutput
+from sam2.tracking.correspondence import Source, carry, describe, leap
+from sam2.zoom import Window, seen_from
+
+REACH = 6
+"""How many cells of a window things move at most from frame to frame, but for leaps: a tenth of its side."""
+RECENT = 2
+"""So many of the last frames are compared with, beside a prompted one."""
+AGES = 8
+"""Frames after which one is no longer compared with."""
+CONTRAST = 10.0
+"""Logits are the share of an object in a cell, less a half, times this."""
+AGREED, SURE = 0.6, 0.8
+"""After a leap the model's own mask is the sharper one: it is believed from this IoU with the carried one and
+this predicted IoU on."""
+
+
+@dataclass(frozen=True)
+class _Marked:
+    """A window and what of it is the object."""
+
+    window: Window
+    labels: Tensor
+    """Shares of the object, 0 to 1, float [n, n]."""
+
+
+@dataclass(frozen=True)
+class _Seen(_Marked):
+    cells: Tensor
+    """Float [C, n, n]."""
+
+    def source(self, window: Window, moved: tuple[int, int] = (0, 0)) -> Source:
+        """As another window would show it, had it moved by so many cells to the right and down."""
+        n = self.labels.shape[-1]
+        if window == self.window and moved == (0, 0):
+            return Source(self.cells, self.labels, torch.ones_like(self.labels, dtype=torch.bool))
+        where = seen_from(self.window, window, n, self.labels.device)
+        height, width = self.window.size
+        wide, high = window.x1 - window.x0, window.y1 - window.y0
+        where = where - 2 / n * where.new_tensor([moved[0] * wide / width, moved[1] * high / height])
+        layers = torch.cat([self.cells, self.labels[None], torch.ones_like(self.labels)[None]])
+        cells, labels, shown = F.grid_sample(layers[None], where, align_corners=False)[0].split(
+            [len(self.cells), 1, 1]
+        )
+        return Source(cells, labels[0], shown[0] > 0.99)
+
+
+class Labels:
+    """The labels of one object on the frames that the next one is compared with.
+
+    These are the nearest prompted frame and the last ones before (in a backward pass, after) the one asked
+    for.
+
+    Args:
+        features: those of a frame, as its window shows it.
+    """
+
+    def __init__(self, features: Callable[[int], FrameFeatures]) -> None:
+        self._features = features
+        self._prompted: dict[int, _Marked] = {}
+        self._recent: dict[int, _Seen] = {}
+        self._cells: tuple[int, Window, Tensor] | None = None
+        """Of the frame that was last described."""
+        self._nearest: tuple[int, _Seen] | None = None
+        """The prompted frame that was last compared with."""
+
+    def prompted(self, frame_idx: int, window: Window, mask: Tensor) -> None:
+        """Takes the mask of a prompt, bool [S, S] as the window shows it; what was tracked before is
+        forgotten."""
+        n = self._described(frame_idx, window).shape[-1]
+        self._prompted[frame_idx] = _Marked(window, F.adaptive_avg_pool2d(mask[None].float(), n)[0])
+        self._nearest = None
+        self._recent.clear()
+
+    def found(self, frame_idx: int, window: Window, logits: Tensor) -> None:
+        """Takes the mask of a tracked frame, logits [s, s]."""
+        cells = self._described(frame_idx, window)
+        labels = F.adaptive_avg_pool2d((logits[None] / CONTRAST + 0.5).clamp(0, 1), cells.shape[-1])[0]
+        self._recent[frame_idx] = _Seen(window, labels, cells)
+        for far in sorted(self._recent, key=lambda t: abs(t - frame_idx))[RECENT:]:
+            del self._recent[far]
+
+    def redrawn(self, frame_idx: int, window: Window, out: FrameOutput, reverse: bool) -> FrameOutput:
+        """What the model found on a frame, with the mask carried from frames near by, where any is known."""
+        ages = {t: t - frame_idx if reverse else frame_idx - t for t in (*self._prompted, *self._recent)}
+        since = min((ages[t] for t in self._prompted if ages[t] > 0), default=AGES)
+        recent = [t for t in self._recent if 0 < ages[t] <= min(since, AGES)]
+        nearest = min(self._prompted, key=lambda t: abs(t - frame_idx), default=None)
+        if not recent and (nearest is None or abs(nearest - frame_idx) > AGES):
+            return out
+        cells = self._described(frame_idx, window)
+        seen = {t: self._recent[t] for t in recent}
+        if nearest is not None:
+            seen[nearest] = self._prompted_seen(nearest)
+        sources = [one.source(window) for one in seen.values()]
+        last = min(seen, key=lambda t: abs(t - frame_idx))
+        moved = leap(cells, seen[last].source(window))
+        if moved != (0, 0):
+            sources.append(seen[last].source(window, moved))
+        own = out.low_res_masks
+        logits = (carry(cells, sources, REACH) - 0.5)[None, None] * CONTRAST
+        carried = F.interpolate(logits, own.shape[-2:], mode="bilinear", align_corners=False).to(own)
+        if moved != (0, 0) and float(out.ious.max()) >= SURE and mask_iou(own > 0, carried > 0) >= AGREED:
+            return out
+        return replace(out, low_res_masks=carried)
+
+    def _prompted_seen(self, frame_idx: int) -> _Seen:
+        if self._nearest is None or self._nearest[0] != frame_idx:
+            marked = self._prompted[frame_idx]
+            cells = describe(self._features(frame_idx))
+            self._nearest = frame_idx, _Seen(marked.window, marked.labels, cells)
+        return self._nearest[1]
+
+    def _described(self, frame_idx: int, window: Window) -> Tensor:
+        if self._cells is None or self._cells[:2] != (frame_idx, window):
+            self._cells = frame_idx, window, describe(self._features(frame_idx))
+        return self._cells[2]
+
+
+def mask_iou(a: Tensor, b: Tensor) -> float:
+    """Of two masks, bool of equal shape; 0 where both are empty."""
+    return float((a & b).sum() / (a | b).sum().clamp(min=1))
