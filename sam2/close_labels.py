@@ -100,7 +100,7 @@ class Labels:
         ages = {t: t - frame_idx if reverse else frame_idx - t for t in (*self._prompted, *self._recent)}
         since = min((ages[t] for t in self._prompted if ages[t] > 0), default=AGES)
         recent = [t for t in self._recent if 0 < ages[t] <= min(since, AGES)]
-        nearest = min(self._prompted, key=lambda t: abs(t - frame_idx), default=None)
+        nearest = min(self._prompted, key=lambda t: (abs(ages[t]), -ages[t]), default=None)
         if not recent and (nearest is None or abs(nearest - frame_idx) > AGES):
             return out
         cells = self._described(frame_idx, window)

@@ -71,7 +71,7 @@ def carry(cells: Tensor, sources: Sequence[Source], reach: int) -> Tensor:
     Args:
         cells: float [C, n, n], of `describe`.
         sources: of the same size, at least one.
-        reach: how many cells away the same thing may lie in a source.
+        reach: so many cells away the same thing may lie in a source; less than a tile more at most.
     """
     n = cells.shape[-1]
     about = [_tiles(torch.stack([s.labels, s.shown.to(s.labels)]), reach) for s in sources]

@@ -62,8 +62,8 @@ def test_from_data_to_scores(sam2_process, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def sam2(*arguments):
-        # in a process of its own: four times a worker that had run a thousand tests was killed here without a word,
-        # so that nothing said what of this test had died
+        # in a process of its own: four times a worker that had run a thousand tests was killed here without a
+        # word, so that nothing said what of this test had died
         ended = sam2_process(*arguments)
         assert ended.returncode == 0, (arguments, ended.returncode, ended.stderr)
 
