@@ -9,20 +9,17 @@ Shapes: s the side of low-resolution logits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
 import torch
+from torch import Tensor
 
 from sam2.close_labels import Labels, mask_iou
 from sam2.close_windows import ONLY, Following, OwnVideo, Windows, as_seen, middle_of
-from sam2.modeling.outputs import FrameOutput
 from sam2.tracking.engine import TrackingEngine
 from sam2.tracking.pieces import close_together
 from sam2.tracking.prompting import ObjectPrompt
 from sam2.tracking.session import VideoSession
-from sam2.tracking.track import ObjectTrack
+from sam2.tracking.track import ObjectMask
 from sam2.zoom import View, Window, around, extent, moved, square
 
 SMALLEST = 48
@@ -40,12 +37,8 @@ class Detail(OwnVideo):
     def __init__(self, session: VideoSession, frames: Windows, labels: Labels, following: Following) -> None:
         super().__init__(session, frames, labels)
         self.following = following
-        self._first: View | None = None
-        self._gap = 0.0
-        self._at = 0
         self._last: int | None = None
         self._length = 0.0
-        session.review = self._review
 
     def prompt(self, engine: TrackingEngine, frame_idx: int, mask: np.ndarray) -> None:
         """Takes the mask bool [H, W] of a prompt, which may be empty."""
@@ -80,9 +73,13 @@ class Detail(OwnVideo):
         self._length = float(np.clip(longer, known / PACE, known * PACE))
         if frame_idx not in track.bank.conditioning:
             self.look_at(frame_idx, self._window(frame_idx, (box[:2] + box[2:]) / 2, goes_on))
-            self._first, self._gap, self._at = first, gap, frame_idx
             self.reverse = reverse
-            engine.track_frame(self.session, frame_idx, reverse)
+            logits = self._drawn(frame_idx, first, gap)
+            track.found[frame_idx] = ObjectMask(
+                logits[None, None].to(self.session.storage_device),
+                torch.full((1,), first.score, device=self.session.storage_device),
+                torch.full((1, 1), first.presence, device=self.session.storage_device),
+            )
         self._last = frame_idx
 
     def _window(self, frame_idx: int, middle: np.ndarray, goes_on: bool) -> Window:
@@ -97,21 +94,13 @@ class Detail(OwnVideo):
         size = self.frames.reader.height, self.frames.reader.width
         return square(float(middle[0]), float(middle[1]), side, size)
 
-    def _review(self, _tracks: Sequence[ObjectTrack], out: FrameOutput) -> tuple[FrameOutput, list[bool]]:
-        """The mask seen from here where it is much like the first look's, else that one."""
-        assert self._first is not None
-        if self.following.carries:
-            out = self.redrawn(self._at, out)
-        masks = close_together(out.low_res_masks, self._gap)
-        first = moved(self._first, self.frames.window(self._at))
-        there = float(out.object_score_logits) > 0
-        if there and mask_iou(masks[0, 0] > 0, first > 0) >= self.following.agreement:
-            self.keep(self._at, masks[0, 0])
-            return replace(out, low_res_masks=masks), [True]
-        self.keep(self._at, first)
-        return replace(
-            out,
-            low_res_masks=first[None, None].to(masks),
-            ious=torch.full_like(out.ious, self._first.score),
-            object_score_logits=torch.full_like(out.object_score_logits, self._first.presence),
-        ), [True]
+    def _drawn(self, frame_idx: int, first: View, gap: float) -> Tensor:
+        """The mask that frames near by make where it is much like the first look's, else that one; logits
+        [s, s]."""
+        known = moved(first, self.frames.window(frame_idx))
+        carried = self.redrawn(frame_idx, known, first.score)
+        drawn: Tensor = close_together(carried[None, None], gap)[0, 0]
+        if mask_iou(drawn > 0, known > 0) < self.following.agreement:
+            drawn = known
+        self.keep(frame_idx, drawn)
+        return drawn

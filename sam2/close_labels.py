@@ -7,13 +7,13 @@ window.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam2.modeling.outputs import FrameFeatures, FrameOutput
+from sam2.modeling.outputs import FrameFeatures
 from sam2.tracking.correspondence import Source, carry, describe, leap
 from sam2.zoom import Window, seen_from
 
@@ -26,8 +26,8 @@ AGES = 8
 CONTRAST = 10.0
 """Logits are the share of an object in a cell, less a half, times this."""
 AGREED, SURE = 0.6, 0.8
-"""After a leap the model's own mask is the sharper one: it is believed from this IoU with the carried one and
-this predicted IoU on."""
+"""After a leap the mask that was found otherwise is the sharper one: it is believed from this IoU with the
+carried one, and this predicted IoU, on."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +48,14 @@ class _Seen(_Marked):
         """As another window would show it, had it moved by so many cells to the right and down."""
         n = self.labels.shape[-1]
         if window == self.window and moved == (0, 0):
-            return Source(self.cells, self.labels, torch.ones_like(self.labels, dtype=torch.bool))
+            return Source(self.cells, self.labels)
         where = seen_from(self.window, window, n, self.labels.device)
         height, width = self.window.size
         wide, high = window.x1 - window.x0, window.y1 - window.y0
         where = where - 2 / n * where.new_tensor([moved[0] * wide / width, moved[1] * high / height])
-        layers = torch.cat([self.cells, self.labels[None], torch.ones_like(self.labels)[None]])
-        cells, labels, shown = F.grid_sample(layers[None], where, align_corners=False)[0].split(
-            [len(self.cells), 1, 1]
-        )
-        return Source(cells, labels[0], shown[0] > 0.99)
+        layers = torch.cat([self.cells, self.labels[None]])[None]
+        shown = F.grid_sample(layers, where, align_corners=False)[0]
+        return Source(shown[:-1], shown[-1])
 
 
 class Labels:
@@ -95,14 +93,19 @@ class Labels:
         for far in sorted(self._recent, key=lambda t: abs(t - frame_idx))[RECENT:]:
             del self._recent[far]
 
-    def redrawn(self, frame_idx: int, window: Window, out: FrameOutput, reverse: bool) -> FrameOutput:
-        """What the model found on a frame, with the mask carried from frames near by, where any is known."""
+    def redrawn(self, frame_idx: int, window: Window, own: Tensor, score: float, reverse: bool) -> Tensor:
+        """The mask that frames near by make on a frame, logits [s, s]; `own` where none is known.
+
+        Args:
+            own: the mask that was found otherwise, logits [s, s], and its predicted IoU, `score`.
+            reverse: the pass goes backwards.
+        """
         ages = {t: t - frame_idx if reverse else frame_idx - t for t in (*self._prompted, *self._recent)}
         since = min((ages[t] for t in self._prompted if ages[t] > 0), default=AGES)
         recent = [t for t in self._recent if 0 < ages[t] <= min(since, AGES)]
         nearest = min(self._prompted, key=lambda t: (abs(ages[t]), -ages[t]), default=None)
         if not recent and (nearest is None or abs(nearest - frame_idx) > AGES):
-            return out
+            return own
         cells = self._described(frame_idx, window)
         seen = {t: self._recent[t] for t in recent}
         if nearest is not None:
@@ -112,12 +115,10 @@ class Labels:
         moved = leap(cells, seen[last].source(window))
         if moved != (0, 0):
             sources.append(seen[last].source(window, moved))
-        own = out.low_res_masks
         logits = (carry(cells, sources, REACH) - 0.5)[None, None] * CONTRAST
-        carried = F.interpolate(logits, own.shape[-2:], mode="bilinear", align_corners=False).to(own)
-        if moved != (0, 0) and float(out.ious.max()) >= SURE and mask_iou(own > 0, carried > 0) >= AGREED:
-            return out
-        return replace(out, low_res_masks=carried)
+        carried = F.interpolate(logits, own.shape, mode="bilinear", align_corners=False)[0, 0].to(own)
+        agreed = score >= SURE and mask_iou(own > 0, carried > 0) >= AGREED
+        return own if moved != (0, 0) and agreed else carried
 
     def _prompted_seen(self, frame_idx: int) -> _Seen:
         if self._nearest is None or self._nearest[0] != frame_idx:

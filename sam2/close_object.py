@@ -69,8 +69,9 @@ class CloseObject(OwnVideo):
         """The mask without what lies apart from the object, or none where that can hardly be the object; then
         the frame is not remembered."""
         how = self.following
-        if how.carries and not self.gone and float(out.object_score_logits) > 0:
-            out = self.redrawn(self.looking_at, out)
+        if not self.gone and float(out.object_score_logits) > 0:
+            mask = self.redrawn(self.looking_at, out.low_res_masks[0, 0], float(out.ious.max()))
+            out = replace(out, low_res_masks=mask[None, None])
         out = replace(out, low_res_masks=close_together(out.low_res_masks, self.gap()))
         window = self.frames.window(self.looking_at)
         area = float((out.low_res_masks > 0).float().mean()) * window.size[0] * window.size[1]

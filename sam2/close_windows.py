@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sam2.close_labels import Labels
-from sam2.modeling.outputs import FrameOutput
 from sam2.preprocess import IMAGENET_MEAN, IMAGENET_STD, FrameReader, normalize, resize_frame
 from sam2.tracking.session import VideoSession
 from sam2.video.ahead import ReadAhead
@@ -59,9 +58,6 @@ class Following:
     detail: float = 1.8
     """Side of the window of a second look at the object where the first found it (`sam2.close_details`), over
     the object's longer side: better outlines, for the time of a second encoding. 0: one look is all."""
-    carries: bool = True
-    """Masks are carried from frame to frame by correspondence (`sam2.close_labels`), which keeps the parts of
-    an object that look unlike; else each frame has the one that the model finds by memory."""
     agreement: float = 0.5
     """IoU with the first look's mask from which on the second one's is believed."""
 
@@ -157,9 +153,10 @@ class OwnVideo:
         """Takes a prompt's mask for one that others are carried from, bool [S, S] as the window shows it."""
         self.labels.prompted(frame_idx, self.frames.window(frame_idx), mask)
 
-    def redrawn(self, frame_idx: int, out: FrameOutput) -> FrameOutput:
-        """What was found on a frame, with the mask that those near by make there, where there are any."""
-        return self.labels.redrawn(frame_idx, self.frames.window(frame_idx), out, self.reverse)
+    def redrawn(self, frame_idx: int, own: Tensor, score: float) -> Tensor:
+        """The mask that frames near by make on a frame, logits [s, s], else `own`, whose predicted IoU is
+        `score`."""
+        return self.labels.redrawn(frame_idx, self.frames.window(frame_idx), own, score, self.reverse)
 
     def keep(self, frame_idx: int, logits: Tensor) -> None:
         """Takes the mask [s, s] of a tracked frame for one that others are carried from."""

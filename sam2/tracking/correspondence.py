@@ -21,14 +21,16 @@ from sam2.modeling.outputs import FrameFeatures
 
 TILE = 8
 """Cells are compared tile by tile of so many cells a side, each with those around its tile."""
+AT_ONCE = 16
+"""So many tiles are compared at once: what lies around them fits into a processor's cache."""
 FINEST = 64
 """Most cells a side."""
 VOTES = 10
 """So many of the most similar cells have a say."""
 TEMPERATURE = 0.07
 """Of their weights: exp(similarity / temperature)."""
-APART = -1e4
-"""Similarity of what cannot be compared."""
+EPSILON = 0.01
+"""Labels so near 0 or 1 are taken to be it where all others about are so."""
 COARSE = 4
 """Objects that leap are sought in steps of so many cells."""
 FARTHEST = 20
@@ -40,14 +42,12 @@ is like what is in its new one: two white things that meet are not to be taken f
 
 @dataclass(frozen=True)
 class Source:
-    """A picture whose labels are known, as the compared one's window shows it."""
+    """A picture whose labels are known, as the compared one's window shows it; zeros beyond it."""
 
     cells: Tensor
     """Float [C, n, n], of `describe`."""
     labels: Tensor
     """Shares of the object, 0 to 1, float [n, n]."""
-    shown: Tensor
-    """Whether the picture reaches there, bool [n, n]."""
 
 
 def describe(features: FrameFeatures) -> Tensor:
@@ -74,23 +74,19 @@ def carry(cells: Tensor, sources: Sequence[Source], reach: int) -> Tensor:
         reach: so many cells away the same thing may lie in a source; less than a tile more at most.
     """
     n = cells.shape[-1]
-    about = [_tiles(torch.stack([s.labels, s.shown.to(s.labels)]), reach) for s in sources]
-    near = torch.stack([(tiles[:, 0] > 0).any(dim=1) for tiles in about]).any(dim=0)
-    places = near.nonzero()[:, 0]  # elsewhere all labels are 0
-    carried = cells.new_zeros(len(near), TILE * TILE)
-    if len(places):
-        compared = _tiles(cells, 0)[places].transpose(1, 2)
-        similarities, labels = [], []
-        for source, tiles in zip(sources, about):
-            known, shown = tiles[places].unbind(1)
-            similar = torch.bmm(compared, _tiles(source.cells, reach)[places])
-            similarities.append(similar.masked_fill_((shown < 0.5)[:, None], APART))
-            labels.append(known)
-        best, which = torch.cat(similarities, dim=2).topk(VOTES, dim=2)
-        votes = torch.cat(labels, dim=1)[:, None].expand(-1, TILE * TILE, -1).gather(2, which)
-        weights = (best / TEMPERATURE).softmax(dim=2)
-        carried[places] = (weights * votes).sum(2) * (best[..., 0] > APART / 2)
-    across = -(-n // TILE)
+    labels = _tiles([source.labels[None] for source in sources], reach).flatten(2)
+    least, most = labels.amin(2), labels.amax(2)
+    carried = (least > 1 - EPSILON).to(cells)[..., None].repeat(1, 1, TILE * TILE)
+    mixed = ((least <= 1 - EPSILON) & (most > EPSILON)).nonzero()  # elsewhere all labels are alike
+    compared, around = _tiles([cells], 0), _tiles([source.cells for source in sources], reach)
+    for few in mixed.split(AT_ONCE):
+        rows, columns = few.unbind(1)
+        there = around[rows, columns].view(len(few), -1, cells.shape[0])
+        here = compared[rows, columns].view(len(few), -1, cells.shape[0])
+        best, which = torch.bmm(here, there.transpose(1, 2)).topk(VOTES, dim=2)
+        votes = labels[rows, columns][:, None].expand(-1, TILE * TILE, -1).gather(2, which)
+        carried[rows, columns] = ((best / TEMPERATURE).softmax(dim=2) * votes).sum(2)
+    across = carried.shape[0]
     whole = carried.view(across, across, TILE, TILE).transpose(1, 2).reshape(across * TILE, across * TILE)
     return whole[:n, :n]
 
@@ -98,7 +94,7 @@ def carry(cells: Tensor, sources: Sequence[Source], reach: int) -> Tensor:
 def leap(cells: Tensor, source: Source) -> tuple[int, int]:
     """By how many cells, to the right and down, the object of a source has leapt in a picture of `cells`
     [C, n, n]; (0, 0) for one that stays where it was."""
-    weights = F.avg_pool2d((source.labels * source.shown)[None, None], COARSE)
+    weights = F.avg_pool2d(source.labels[None, None], COARSE)
     if not bool(weights.any()):
         return 0, 0
     pattern = F.avg_pool2d(source.cells[None], COARSE) * weights / weights.sum()
@@ -110,10 +106,17 @@ def leap(cells: Tensor, source: Source) -> tuple[int, int]:
     return (x - most) * COARSE, (y - most) * COARSE
 
 
-def _tiles(cells: Tensor, reach: int) -> Tensor:
-    """Each tile of [C, n, n] with what lies around it: [tiles, C, (TILE + 2 reach) ** 2]."""
-    beyond = -cells.shape[-1] % TILE
-    cells = F.pad(cells, (reach, reach + beyond, reach, reach + beyond))
-    side = TILE + 2 * reach
-    tiles = cells.unfold(1, side, TILE).unfold(2, side, TILE).permute(1, 2, 0, 3, 4)
-    return tiles.reshape(-1, cells.shape[0], side * side)
+def _tiles(pictures: Sequence[Tensor], reach: int) -> Tensor:
+    """Tiles with what lies around them in all pictures [C, n, n], a view [rows, columns, pictures, side,
+    side * C] in which those that lie next to each other share most."""
+    channels, n = pictures[0].shape[:2]
+    across, side = -(-n // TILE), TILE + 2 * reach
+    long = TILE * across + 2 * reach
+    whole = pictures[0].new_zeros(len(pictures), long, long, channels)
+    for place, picture in zip(whole, pictures):
+        place[reach : reach + n, reach : reach + n] = picture.permute(1, 2, 0)
+    row = long * channels
+    return whole.as_strided(
+        (across, across, len(pictures), side, side * channels),
+        (TILE * row, TILE * channels, long * row, row, 1),
+    )
