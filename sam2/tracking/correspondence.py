@@ -79,7 +79,7 @@ def carry(cells: Tensor, sources: Sequence[Source], reach: int) -> Tensor:
     carried = (least > 1 - EPSILON).to(cells)[..., None].repeat(1, 1, TILE * TILE)
     mixed = ((least <= 1 - EPSILON) & (most > EPSILON)).nonzero()  # elsewhere all labels are alike
     compared, around = _tiles([cells], 0), _tiles([source.cells for source in sources], reach)
-    for few in mixed.split(AT_ONCE):
+    for few in mixed.split(AT_ONCE) if len(mixed) else ():
         rows, columns = few.unbind(1)
         there = around[rows, columns].view(len(few), -1, cells.shape[0])
         here = compared[rows, columns].view(len(few), -1, cells.shape[0])

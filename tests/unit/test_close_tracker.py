@@ -33,13 +33,14 @@ def tracker(predictor):
         yield found
 
 
-def small_ball(count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def small_ball(count: int, pace: float = 1.0) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Frames in which a ball of 8 pixels' radius crosses a dull ground, and where it is."""
     rng = np.random.default_rng(0)
     ground = rng.integers(90, 130, (240, 426, 3)).astype(np.uint8)
     frames, masks = [], []
     for t in range(count):
-        masks.append(disk(60 + 6 * t, 120 + 40 * np.sin(t / 3), 8, 426, 240))
+        way = pace * t
+        masks.append(disk(60 + 6 * way, 120 + 40 * np.sin(way / 3), 8, 426, 240))
         frame = ground.copy()
         frame[masks[-1]] = (230, 60, 40)
         frames.append(frame)
@@ -108,7 +109,7 @@ def test_the_window_of_a_fast_thing_is_wider():
 
 @pytest.mark.usefixtures("one_thread")
 def test_a_second_look_from_nearer_draws_better_outlines():
-    frames, masks = small_ball(12)
+    frames, masks = small_ball(12, pace=0.3)
     predictor = build_sam2_video_predictor()
 
     def found(detail: float) -> tuple[float, float]:

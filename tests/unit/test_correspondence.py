@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sam2.close_labels import AGES, Labels
-from sam2.modeling.outputs import FrameFeatures, FrameOutput
+from sam2.modeling.outputs import FrameFeatures
 from sam2.tracking.correspondence import FARTHEST, Source, carry, describe, leap
 from sam2.zoom import Window
 
@@ -30,10 +30,6 @@ def square(x: int, y: int, side: int, size: int = N) -> Tensor:
     return labels
 
 
-def source(cells: Tensor, labels: Tensor) -> Source:
-    return Source(cells, labels, torch.ones_like(labels, dtype=torch.bool))
-
-
 # ---------------------------------------------------------------------- carry, leap, describe
 
 
@@ -43,7 +39,7 @@ def test_labels_move_with_what_they_mark(x, y, size, side):
     before = world[:, 6 : 6 + size, 6 : 6 + size]
     after = world[:, 6 - y : 6 - y + size, 6 - x : 6 - x + size]
     labels = square(6, 6, side, size)
-    carried = carry(after, [source(before, labels)], reach=6)
+    carried = carry(after, [Source(before, labels)], reach=6)
     kept = torch.zeros_like(labels)
     kept[max(6 + y, 0) : 6 + y + side, max(6 + x, 0) : 6 + x + side] = 1
     seen_before = torch.zeros(size, size, dtype=torch.bool)
@@ -54,21 +50,23 @@ def test_labels_move_with_what_they_mark(x, y, size, side):
 def test_what_moves_beyond_reach_is_not_found():
     world = noise(N + 14, N)
     labels = square(16, 16, 4)
-    carried = carry(world[:, :N], [source(world[:, 14 : 14 + N], labels)], reach=6)
+    carried = carry(world[:, :N], [Source(world[:, 14 : 14 + N], labels)], reach=6)
     assert carried[30:34, 16:20].max() < 0.5
 
 
 def test_nothing_is_carried_from_nothing():
     cells = noise(N, N)
-    assert not carry(cells, [source(cells, torch.zeros(N, N))], reach=6).any()
-    unseen = Source(cells, torch.ones(N, N), torch.zeros(N, N, dtype=torch.bool))
-    assert not carry(cells, [unseen], reach=6).any()
+    assert not carry(cells, [Source(cells, torch.zeros(N, N))], reach=6).any()
+    beyond = Source(torch.zeros(C, N, N), torch.zeros(N, N))
+    labels = square(16, 16, 8)
+    alone = carry(cells, [Source(cells, labels)], reach=6)
+    torch.testing.assert_close(carry(cells, [beyond, Source(cells, labels)], reach=6), alone)
 
 
 def test_of_several_pictures_the_most_alike_has_the_say():
     before, other = noise(N, N), noise(N, N, seed=1)
     labels = square(10, 12, 6)
-    carried = carry(before, [source(other, 1 - labels), source(before, labels)], reach=3)
+    carried = carry(before, [Source(other, 1 - labels), Source(before, labels)], reach=3)
     assert ((carried > 0.5) == (labels > 0.5)).float().mean() > 0.99
 
 
@@ -77,7 +75,7 @@ def test_a_leap_is_found(x, y):
     x, y = 4 * x, 4 * y
     before, after = noise(64, 64), noise(64, 64, seed=1)
     after[:, 28 + y : 36 + y, 28 + x : 36 + x] = before[:, 28:36, 28:36]
-    assert leap(after, source(before, square(28, 28, 8, 64))) == (x, y)
+    assert leap(after, Source(before, square(28, 28, 8, 64))) == (x, y)
     assert max(abs(x), abs(y)) <= FARTHEST
 
 
@@ -88,8 +86,8 @@ def test_what_stays_does_not_leap_to_its_like():
     after = before.clone()
     after[:, 4:12, 4:12] = thing
     after[:, 16:24, 16:24] = F.normalize(thing + 0.1 * noise(8, 8, seed=2), dim=0)
-    assert leap(after, source(before, square(16, 16, 8))) == (0, 0)
-    assert leap(after, source(before, torch.zeros(N, N))) == (0, 0)
+    assert leap(after, Source(before, square(16, 16, 8))) == (0, 0)
+    assert leap(after, Source(before, torch.zeros(N, N))) == (0, 0)
 
 
 def test_all_levels_describe_a_cell():
@@ -130,13 +128,13 @@ class Camera:
         return self.windows[frame_idx]
 
 
-def found(mask: Tensor, iou: float = 0.9) -> FrameOutput:
-    """A model's mask bool [n, n]."""
-    logits = (mask.float() * 20 - 10)[None, None]
-    return FrameOutput(logits, torch.tensor([[iou]]), logits, torch.zeros(1, 4), torch.ones(1, 1))
+NOTHING = torch.full((N, N), -10.0)
+"""The mask of an object that is not seen otherwise."""
 
 
-NOTHING = found(torch.zeros(N, N))
+def drawn(labels: Labels, frame_idx: int, window: Window, reverse: bool = False) -> Tensor:
+    """The mask bool [N, N] that frames near by make."""
+    return labels.redrawn(frame_idx, window, NOTHING, 0.9, reverse) > 0
 
 
 @pytest.fixture
@@ -147,9 +145,7 @@ def camera():
 def test_the_mask_of_a_prompt_is_carried_into_another_window(camera):
     labels = Labels(camera.features)
     labels.prompted(0, camera.at(0, 30, 30), square(16, 16, 8).bool())
-    out = labels.redrawn(1, camera.at(1, 26, 33), NOTHING, reverse=False)
-    assert ((out.low_res_masks[0, 0] > 0) == square(20, 13, 8).bool()).all()
-    assert out.ious is NOTHING.ious
+    assert drawn(labels, 1, camera.at(1, 26, 33)).equal(square(20, 13, 8).bool())
 
 
 def test_the_nearest_prompt_counts_and_is_looked_at_once(camera):
@@ -158,12 +154,9 @@ def test_the_nearest_prompt_counts_and_is_looked_at_once(camera):
         labels.prompted(frame, camera.at(frame, 30, 30), square(x, 16, 8).bool())
     for frame in (1, 2, 3):
         labels.found(frame, camera.at(frame, 30, 30), (square(8, 16, 8) * 20 - 10))
-        camera.at(frame + 1, 30, 30)
-        out = labels.redrawn(frame + 1, camera.windows[frame + 1], NOTHING, reverse=False)
-        assert ((out.low_res_masks[0, 0] > 0) == square(8, 16, 8).bool()).all()
+        assert drawn(labels, frame + 1, camera.at(frame + 1, 30, 30)).equal(square(8, 16, 8).bool())
     assert camera.looks.count(0) == 2  # as it was prompted, and once a newer prompt had taken its place
-    out = labels.redrawn(19, camera.at(19, 30, 30), NOTHING, reverse=True)
-    assert ((out.low_res_masks[0, 0] > 0) == square(24, 16, 8).bool()).all()
+    assert drawn(labels, 19, camera.at(19, 30, 30), reverse=True).equal(square(24, 16, 8).bool())
 
 
 def test_a_correction_is_not_outvoted_by_what_was_tracked_before(camera):
@@ -174,36 +167,31 @@ def test_a_correction_is_not_outvoted_by_what_was_tracked_before(camera):
         labels.found(frame, camera.at(frame, 30, 30), wrong * 20 - 10)
     labels.prompted(2, camera.windows[2], right.bool())
     for frame, reverse in ((3, False), (1, True)):
-        out = labels.redrawn(frame, camera.at(frame, 30, 30), NOTHING, reverse)
-        assert ((out.low_res_masks[0, 0] > 0) == right.bool()).all()
+        assert drawn(labels, frame, camera.at(frame, 30, 30), reverse).equal(right.bool())
     # nor on the way through a frame that was corrected before the pass began
     labels.found(1, camera.windows[1], wrong * 20 - 10)
-    out = labels.redrawn(3, camera.windows[3], NOTHING, reverse=False)
-    assert ((out.low_res_masks[0, 0] > 0) == right.bool()).all()
+    assert drawn(labels, 3, camera.windows[3]).equal(right.bool())
 
 
-def test_long_after_all_that_is_known_the_model_has_the_say(camera):
+def test_long_after_all_that_is_known_nothing_is_carried(camera):
     labels = Labels(camera.features)
-    assert labels.redrawn(0, camera.at(0, 30, 30), NOTHING, reverse=False) is NOTHING
+    assert labels.redrawn(0, camera.at(0, 30, 30), NOTHING, 0.9, reverse=False) is NOTHING
     labels.prompted(0, camera.at(0, 30, 30), square(16, 16, 8).bool())
     late = AGES + 1
-    assert labels.redrawn(late, camera.at(late, 30, 30), NOTHING, reverse=False) is NOTHING
-    assert labels.redrawn(AGES, camera.at(AGES, 30, 30), NOTHING, reverse=False) is not NOTHING
+    assert labels.redrawn(late, camera.at(late, 30, 30), NOTHING, 0.9, reverse=False) is NOTHING
+    assert drawn(labels, AGES, camera.at(AGES, 30, 30)).any()
 
 
-def test_after_a_leap_the_model_has_the_say_where_it_agrees(camera):
+def test_after_a_leap_what_was_found_otherwise_has_the_say_where_it_agrees(camera):
     labels = Labels(camera.features)
     camera.thing = {0: (46, 46), 1: (62, 46)}
     labels.prompted(0, camera.at(0, 30, 30), square(16, 16, 8).bool())
     window = camera.at(1, 30, 30)
-    alone = labels.redrawn(1, window, NOTHING, reverse=False).low_res_masks[0, 0] > 0
-    assert alone[16:24, 32:40].float().mean() > 0.9
-    near, far = found(square(32, 17, 7).bool()), found(square(4, 4, 8).bool())
-    assert labels.redrawn(1, window, near, reverse=False) is near
-    assert labels.redrawn(1, window, far, reverse=False) is not far
-    unsure = found(square(32, 17, 7).bool(), iou=0.5)
-    assert labels.redrawn(1, window, unsure, reverse=False) is not unsure
-    # what did not leap is carried, even where the model agrees
+    assert drawn(labels, 1, window)[16:24, 32:40].float().mean() > 0.9
+    near, far, still = (square(x, 17, 7) * 20 - 10 for x in (32, 4, 16))
+    assert labels.redrawn(1, window, near, 0.9, reverse=False) is near
+    assert labels.redrawn(1, window, near, 0.5, reverse=False) is not near
+    assert labels.redrawn(1, window, far, 0.9, reverse=False) is not far
+    # what did not leap is carried, even where the other mask agrees
     camera.thing[2] = (46, 46)
-    still = found(square(16, 17, 7).bool())
-    assert labels.redrawn(2, camera.at(2, 30, 30), still, reverse=False) is not still
+    assert labels.redrawn(2, camera.at(2, 30, 30), still, 0.9, reverse=False) is not still
