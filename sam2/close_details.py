@@ -2,7 +2,8 @@
 
 From wide windows the model tells an object from its like; from near ones it sees where it ends. So each
 object is seen twice a frame: the first look (`sam2.close_object`) follows it and decides whether it is there,
-and a second one, with a memory of its own, draws it. Where both differ much, the first has the last word.
+and a second one draws it, by correspondence with the frames before (`sam2.close_labels`). Where both
+differ much, the first has the last word.
 
 Shapes: s the side of low-resolution logits.
 """
@@ -80,6 +81,9 @@ class Detail(OwnVideo):
                 torch.full((1,), first.score, device=self.session.storage_device),
                 torch.full((1, 1), first.presence, device=self.session.storage_device),
             )
+            put_away = track.put_away if self.session.storage.history == "all" else track.drop
+            reach = engine.policy(self.session).horizon()
+            put_away(lambda t: abs(t - frame_idx) > reach)
         self._last = frame_idx
 
     def _window(self, frame_idx: int, middle: np.ndarray, goes_on: bool) -> Window:

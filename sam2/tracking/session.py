@@ -321,7 +321,7 @@ class VideoSession(PublishedState):
         """
         policy = self.policy
         for track in self.tracks.values():
-            for frame_idx in list(track.bank.recent):
+            for frame_idx in [t for t in track.found if t not in track.bank.conditioning]:
                 away = all(abs(frame_idx - centre) > reach for centre in centres)
                 if away and (
                     policy is None or all(policy.expired(track.bank, c, frame_idx) for c in centres)

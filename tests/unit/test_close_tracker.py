@@ -15,6 +15,7 @@ from sam2 import close_object
 from sam2.build_sam import build_sam2_video_predictor
 from sam2.close_object import tiles
 from sam2.close_tracker import CloseResult, CloseTracker, Following
+from sam2.memory import StorageOptions
 from sam2.tracking.pieces import gap_within
 from sam2.tracking.session import NothingToTrackError
 from sam2.video import open_video
@@ -150,6 +151,21 @@ def test_the_second_look_forgets_what_the_first_no_longer_finds():
         with torch.no_grad():  # from here on nothing is found
             predictor.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(-20)
         assert not any(result.masks.any() for result in list(tracker.propagate())[1:])
+
+
+@pytest.mark.parametrize("history", ["all", "none"])
+def test_both_looks_forget_what_is_long_past(history):
+    predictor = mini_predictor(presence=8)
+    storage = StorageOptions(history=history)
+    with open_video(clip(20)) as video, CloseTracker(predictor, video, storage=storage) as tracker:
+        tracker.prompt(0, 1, mask=disk(30, 20))
+        for result in tracker.propagate():
+            assert result.masks.any()
+            if history == "all":
+                tracker.forget_tracked([result.frame_idx])
+        assert not tracker.result(1).masks.any()
+        for kept in (0, 18, 19):
+            assert tracker.result(kept).masks.any()
 
 
 def test_a_window_that_cannot_hold_its_object_is_refused():
