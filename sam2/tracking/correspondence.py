@@ -10,6 +10,7 @@ Shapes: C channels, n x n the cells of a picture.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,8 +28,10 @@ FINEST = 64
 """Most cells a side."""
 VOTES = 10
 """So many of the most similar cells have a say."""
-TEMPERATURE = 0.07
+TEMPERATURE = 0.07 / 3
 """Of their weights: exp(similarity / temperature)."""
+NOVEL = 2 / 3
+"""Similarity below which a cell was not seen before, so that it is not the object either."""
 EPSILON = 0.01
 """Labels so near 0 or 1 are taken to be it where all others about are so."""
 COARSE = 4
@@ -51,8 +54,8 @@ class Source:
 
 
 def describe(features: FrameFeatures) -> Tensor:
-    """What the cells of a picture are compared by, float [C, n, n]: the maps of all levels at one size, each
-    of length 1, without what the whole picture has in common."""
+    """What the cells of a picture are compared by, float [C, n, n]: of length 1, from the maps of all levels
+    in equal parts, without what the whole picture has in common."""
     n = min(max(level.shape[-1] for level in features.maps), FINEST)
     levels = []
     for level in features.maps:
@@ -62,7 +65,7 @@ def describe(features: FrameFeatures) -> Tensor:
         elif level.shape[-1] < n:
             level = F.interpolate(level, (n, n), mode="bilinear", align_corners=False)
         levels.append(F.normalize(level - level.mean((2, 3), keepdim=True), dim=1))
-    return torch.cat(levels, dim=1)[0]
+    return torch.cat(levels, dim=1)[0] / math.sqrt(len(levels))
 
 
 def carry(cells: Tensor, sources: Sequence[Source], reach: int) -> Tensor:
@@ -85,7 +88,8 @@ def carry(cells: Tensor, sources: Sequence[Source], reach: int) -> Tensor:
         here = compared[rows, columns].view(len(few), -1, cells.shape[0])
         best, which = torch.bmm(here, there.transpose(1, 2)).topk(VOTES, dim=2)
         votes = labels[rows, columns][:, None].expand(-1, TILE * TILE, -1).gather(2, which)
-        carried[rows, columns] = ((best / TEMPERATURE).softmax(dim=2) * votes).sum(2)
+        weights = (F.pad(best, (0, 1), value=NOVEL) / TEMPERATURE).softmax(dim=2)[..., :-1]
+        carried[rows, columns] = (weights * votes).sum(2)
     across = carried.shape[0]
     whole = carried.view(across, across, TILE, TILE).transpose(1, 2).reshape(across * TILE, across * TILE)
     return whole[:n, :n]

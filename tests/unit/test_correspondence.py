@@ -63,6 +63,14 @@ def test_nothing_is_carried_from_nothing():
     torch.testing.assert_close(carry(cells, [beyond, Source(cells, labels)], reach=6), alone)
 
 
+def test_what_was_not_seen_before_is_not_the_object():
+    before, after = noise(N, N), noise(N, N)
+    after[:, 20:24, 16:24] = noise(4, 8, seed=1)
+    carried = carry(after, [Source(before, square(16, 16, 8))], reach=6) > 0.5
+    assert carried[16:20, 16:24].all()
+    assert not carried[20:24, 16:24].any()
+
+
 def test_of_several_pictures_the_most_alike_has_the_say():
     before, other = noise(N, N), noise(N, N, seed=1)
     labels = square(10, 12, 6)
@@ -95,7 +103,7 @@ def test_all_levels_describe_a_cell():
     cells = describe(FrameFeatures(maps, []))
     assert cells.shape == (28, 64, 64)
     for level in cells.split([4, 8, 16]):
-        torch.testing.assert_close(level.norm(dim=0), torch.ones(64, 64))
+        torch.testing.assert_close(level.norm(dim=0), torch.full((64, 64), 3**-0.5))
     # what a whole picture has in common says nothing of a cell
     torch.testing.assert_close(describe(FrameFeatures([level + 3 for level in maps], [])), cells)
 
