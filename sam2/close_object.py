@@ -26,6 +26,8 @@ from sam2.zoom import View, Window, Zoom, around, extent, paste, square
 
 SHRUNK = 0.1
 """A mask below this share of the object's usual area is no longer the object."""
+CARRIED = 0.3
+"""Share of the object's usual area below which a carried mask has lost it, and the model's own is taken."""
 BACK = (0.2, 3.0)
 """Bounds of the area with which an object comes back, as shares of its usual one."""
 CALMING = 0.9
@@ -69,12 +71,14 @@ class CloseObject(OwnVideo):
         """The mask without what lies apart from the object, or none where that can hardly be the object; then
         the frame is not remembered."""
         how = self.following
-        if not self.gone and float(out.object_score_logits) > 0:
-            mask = self.redrawn(self.looking_at, out.low_res_masks[0, 0], float(out.ious.max()))
-            out = replace(out, low_res_masks=mask[None, None])
-        out = replace(out, low_res_masks=close_together(out.low_res_masks, self.gap()))
         window = self.frames.window(self.looking_at)
-        area = float((out.low_res_masks > 0).float().mean()) * window.size[0] * window.size[1]
+        pixels = window.size[0] * window.size[1]
+        if not self.gone and float(out.object_score_logits) > 0:
+            carried = self.redrawn(self.looking_at, out.low_res_masks[0, 0], float(out.ious.max()))
+            if float((carried > 0).float().mean()) * pixels >= CARRIED * self.area:
+                out = replace(out, low_res_masks=carried[None, None])
+        out = replace(out, low_res_masks=close_together(out.low_res_masks, self.gap()))
+        area = float((out.low_res_masks > 0).float().mean()) * pixels
         presence = float(out.object_score_logits)
         if self.gone:
             low, high = BACK

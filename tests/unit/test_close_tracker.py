@@ -9,10 +9,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tracking_helpers import HEIGHT, WIDTH, clip, disk, mini_predictor
+from torch import Tensor
+from tracking_helpers import HEIGHT, SIZE, WIDTH, clip, disk, mini_predictor
 
 from sam2 import close_object
 from sam2.build_sam import build_sam2_video_predictor
+from sam2.close_labels import Labels
 from sam2.close_object import tiles
 from sam2.close_tracker import CloseResult, CloseTracker, Following
 from sam2.memory import StorageOptions
@@ -151,6 +153,26 @@ def test_the_second_look_forgets_what_the_first_no_longer_finds():
         with torch.no_grad():  # from here on nothing is found
             predictor.sam_mask_decoder.pred_obj_score_head.layers[-1].bias.fill_(-20)
         assert not any(result.masks.any() for result in list(tracker.propagate())[1:])
+
+
+@pytest.mark.parametrize(("share", "models"), [(0.0, True), (0.2, True), (0.5, False)])
+def test_where_the_carried_mask_has_lost_the_object_the_model_has_the_say(
+    monkeypatch, share, model_has_the_say
+):
+    predictor = mini_predictor(presence=8)
+
+    def shrunk(self: Labels, *given: object) -> Tensor:
+        mask = torch.full((SIZE // 4, SIZE // 4), -10.0)
+        mask[: round(share * SIZE // 4)] = 10.0
+        return mask
+
+    monkeypatch.setattr(Labels, "redrawn", shrunk)
+    following = Following(margin=1.0, detail=0)  # the object fills its window
+    with open_video(clip(2)) as video, CloseTracker(predictor, video, following=following) as tracker:
+        tracker.prompt(0, 1, mask=np.ones((HEIGHT, WIDTH), bool))
+        *_, last = tracker.propagate()
+    rows = last.masks[0].any(dim=1)
+    assert bool(rows[HEIGHT // 2 + 2 :].any()) == models
 
 
 @pytest.mark.parametrize("history", ["all", "none"])
