@@ -156,9 +156,7 @@ def test_the_second_look_forgets_what_the_first_no_longer_finds():
 
 
 @pytest.mark.parametrize(("share", "models"), [(0.0, True), (0.2, True), (0.5, False)])
-def test_where_the_carried_mask_has_lost_the_object_the_model_has_the_say(
-    monkeypatch, share, model_has_the_say
-):
+def test_where_the_carried_mask_lost_the_object_the_model_has_the_say(monkeypatch, share, models):
     predictor = mini_predictor(presence=8)
 
     def shrunk(self: Labels, *given: object) -> Tensor:
