@@ -22,7 +22,7 @@ from sam2.modeling.outputs import FrameFeatures
 
 TILE = 8
 """Cells are compared tile by tile of so many cells a side, each with those around its tile."""
-AT_ONCE = 16
+AT_ONCE = 8
 """So many tiles are compared at once: what lies around them fits into a processor's cache."""
 FINEST = 64
 """Most cells a side."""
