@@ -22,7 +22,7 @@ REACH = 6
 RECENT = 2
 """So many of the last frames are compared with, beside a prompted one."""
 AGES = 8
-"""Frames after which one is no longer compared with."""
+"""Frames after which one is no longer compared with; a prompted one is as long as later ones are known."""
 CONTRAST = 10.0
 """Logits are the share of an object in a cell, less a half, times this."""
 AGREED, SURE = 0.6, 0.8
@@ -80,9 +80,10 @@ class Labels:
     def prompted(self, frame_idx: int, window: Window, mask: Tensor) -> None:
         """Takes the mask of a prompt, bool [S, S] as the window shows it; what was tracked before is
         forgotten."""
-        n = self._described(frame_idx, window).shape[-1]
-        self._prompted[frame_idx] = _Marked(window, F.adaptive_avg_pool2d(mask[None].float(), n)[0])
-        self._nearest = None
+        cells = self._described(frame_idx, window)
+        labels = F.adaptive_avg_pool2d(mask[None].float(), cells.shape[-1])[0]
+        self._prompted[frame_idx] = _Marked(window, labels)
+        self._nearest = frame_idx, _Seen(window, labels, cells)
         self._recent.clear()
 
     def found(self, frame_idx: int, window: Window, logits: Tensor) -> None:
@@ -110,9 +111,10 @@ class Labels:
         seen = {t: self._recent[t] for t in recent}
         if nearest is not None:
             seen[nearest] = self._prompted_seen(nearest)
-        sources = [one.source(window) for one in seen.values()]
+        shown = {t: one.source(window) for t, one in seen.items()}
         last = min(seen, key=lambda t: abs(t - frame_idx))
-        moved = leap(cells, seen[last].source(window))
+        moved = leap(cells, shown[last])
+        sources = list(shown.values())
         if moved != (0, 0):
             sources.append(seen[last].source(window, moved))
         logits = (carry(cells, sources, REACH) - 0.5)[None, None] * CONTRAST

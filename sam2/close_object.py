@@ -73,7 +73,7 @@ class CloseObject(OwnVideo):
         how = self.following
         window = self.frames.window(self.looking_at)
         pixels = window.size[0] * window.size[1]
-        if not self.gone and float(out.object_score_logits) > 0:
+        if how.carries and not self.gone and float(out.object_score_logits) > 0:
             carried = self.redrawn(self.looking_at, out.low_res_masks[0, 0], float(out.ious.max()))
             if float((carried > 0).float().mean()) * pixels >= CARRIED * self.area:
                 out = replace(out, low_res_masks=carried[None, None])

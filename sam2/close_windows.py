@@ -58,6 +58,9 @@ class Following:
     detail: float = 1.8
     """Side of the window of a second look at the object where the first found it (`sam2.close_details`), over
     the object's longer side: better outlines, for the time of a second encoding. 0: one look is all."""
+    carries: bool = True
+    """Masks are carried from frame to frame by correspondence (`sam2.close_labels`), which suits the packaged
+    model; with False the first look takes those that the model reads from memory, as better models can."""
     agreement: float = 0.5
     """IoU with the first look's mask from which on the second one's is believed."""
 

@@ -155,8 +155,11 @@ def test_the_second_look_forgets_what_the_first_no_longer_finds():
         assert not any(result.masks.any() for result in list(tracker.propagate())[1:])
 
 
-@pytest.mark.parametrize(("share", "models"), [(0.0, True), (0.2, True), (0.5, False)])
-def test_where_the_carried_mask_lost_the_object_the_model_has_the_say(monkeypatch, share, models):
+@pytest.mark.parametrize(
+    ("share", "carries", "models"),
+    [(0.0, True, True), (0.2, True, True), (0.5, True, False), (0.5, False, True)],
+)
+def test_where_the_carried_mask_lost_the_object_the_model_has_the_say(monkeypatch, share, carries, models):
     predictor = mini_predictor(presence=8)
 
     def shrunk(self: Labels, *given: object) -> Tensor:
@@ -165,7 +168,7 @@ def test_where_the_carried_mask_lost_the_object_the_model_has_the_say(monkeypatc
         return mask
 
     monkeypatch.setattr(Labels, "redrawn", shrunk)
-    following = Following(margin=1.0, detail=0)  # the object fills its window
+    following = Following(margin=1.0, detail=0, carries=carries)  # the object fills its window
     with open_video(clip(2)) as video, CloseTracker(predictor, video, following=following) as tracker:
         tracker.prompt(0, 1, mask=np.ones((HEIGHT, WIDTH), bool))
         *_, last = tracker.propagate()
