@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sam2.modeling.outputs import FrameFeatures
-from sam2.tracking.correspondence import Source, carry, describe, leap
+from sam2.tracking.correspondence import Source, carry, describe, leap, principal, reduced
 from sam2.zoom import Window, seen_from
 
 REACH = 6
@@ -53,9 +52,11 @@ class _Seen(_Marked):
         height, width = self.window.size
         wide, high = window.x1 - window.x0, window.y1 - window.y0
         where = where - 2 / n * where.new_tensor([moved[0] * wide / width, moved[1] * high / height])
-        layers = torch.cat([self.cells, self.labels[None]])[None]
-        shown = F.grid_sample(layers, where, align_corners=False)[0]
-        return Source(shown[:-1], shown[-1])
+        cells, labels = (
+            F.grid_sample(layer[None], where, align_corners=False)[0]
+            for layer in (self.cells, self.labels[None])
+        )
+        return Source(cells, labels[0])
 
 
 class Labels:
@@ -74,12 +75,15 @@ class Labels:
         self._recent: dict[int, _Seen] = {}
         self._cells: tuple[int, Window, Tensor] | None = None
         """Of the frame that was last described."""
+        self._directions: Tensor | None = None
+        """In which cells are told apart since the last prompt: those of its frame, float [C, K]."""
         self._nearest: tuple[int, _Seen] | None = None
         """The prompted frame that was last compared with."""
 
     def prompted(self, frame_idx: int, window: Window, mask: Tensor) -> None:
         """Takes the mask of a prompt, bool [S, S] as the window shows it; what was tracked before is
         forgotten."""
+        self._directions = self._cells = None
         cells = self._described(frame_idx, window)
         labels = F.adaptive_avg_pool2d(mask[None].float(), cells.shape[-1])[0]
         self._prompted[frame_idx] = _Marked(window, labels)
@@ -125,14 +129,20 @@ class Labels:
     def _prompted_seen(self, frame_idx: int) -> _Seen:
         if self._nearest is None or self._nearest[0] != frame_idx:
             marked = self._prompted[frame_idx]
-            cells = describe(self._features(frame_idx))
+            cells = self._cells_of(frame_idx)
             self._nearest = frame_idx, _Seen(marked.window, marked.labels, cells)
         return self._nearest[1]
 
     def _described(self, frame_idx: int, window: Window) -> Tensor:
         if self._cells is None or self._cells[:2] != (frame_idx, window):
-            self._cells = frame_idx, window, describe(self._features(frame_idx))
+            self._cells = frame_idx, window, self._cells_of(frame_idx)
         return self._cells[2]
+
+    def _cells_of(self, frame_idx: int) -> Tensor:
+        cells = describe(self._features(frame_idx))
+        if self._directions is None:
+            self._directions = principal(cells)
+        return reduced(cells, self._directions)
 
 
 def mask_iou(a: Tensor, b: Tensor) -> float:

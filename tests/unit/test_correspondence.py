@@ -11,10 +11,19 @@ from torch import Tensor
 
 from sam2.close_labels import AGES, Labels
 from sam2.modeling.outputs import FrameFeatures
-from sam2.tracking.correspondence import FARTHEST, Source, carry, describe, leap
+from sam2.tracking.correspondence import (
+    FARTHEST,
+    PRINCIPAL,
+    Source,
+    carry,
+    describe,
+    leap,
+    principal,
+    reduced,
+)
 from sam2.zoom import Window
 
-C, N = 96, 40
+C, N = PRINCIPAL, 40
 WORLD = 120
 
 
@@ -108,6 +117,28 @@ def test_all_levels_describe_a_cell():
     torch.testing.assert_close(describe(FrameFeatures([level + 3 for level in maps], [])), cells)
 
 
+def test_a_few_directions_tell_as_much_as_many_channels():
+    first, other = noise(N, N), noise(N, N, seed=1)
+    into = torch.linalg.qr(torch.randn(3 * C, C, generator=torch.Generator().manual_seed(2))).Q
+    many = [(into @ cells.flatten(1)).view(-1, N, N) for cells in (first, other)]
+    directions = principal(many[0])
+    assert directions.shape == (3 * C, PRINCIPAL)
+    few = [reduced(cells, directions) for cells in many]
+    labels = square(10, 12, 6)
+    for cells, shown in ((first, few[0]), (other, few[1])):
+        alike = carry(cells, [Source(first, labels), Source(other, 1 - labels)], reach=3)
+        again = carry(shown, [Source(few[0], labels), Source(few[1], 1 - labels)], reach=3)
+        torch.testing.assert_close(again, alike, atol=1e-3, rtol=0)
+
+
+def test_the_directions_in_which_cells_differ_most_are_kept():
+    scale = torch.linspace(1, 0.01, 2 * C)[torch.randperm(2 * C, generator=torch.Generator().manual_seed(3))]
+    cells = torch.randn(2 * C, N, N, generator=torch.Generator().manual_seed(4)) * scale[:, None, None]
+    in_channels = cells.pow(2).sum((1, 2)).sort(descending=True).values[:PRINCIPAL].sum()
+    in_directions = reduced(cells, principal(cells)).pow(2).sum()
+    assert in_channels < in_directions < cells.pow(2).sum()
+
+
 # ---------------------------------------------------------------------- from window to window
 
 
@@ -179,6 +210,19 @@ def test_a_correction_is_not_outvoted_by_what_was_tracked_before(camera):
     # nor on the way through a frame that was corrected before the pass began
     labels.found(1, camera.windows[1], wrong * 20 - 10)
     assert drawn(labels, 3, camera.windows[3]).equal(right.bool())
+
+
+def test_cells_are_told_apart_by_what_tells_those_of_the_last_prompt_apart():
+    nothing = torch.zeros(C, N, N)
+
+    def features(frame_idx: int) -> FrameFeatures:
+        halves = (noise(N, N), nothing) if frame_idx == 0 else (nothing, noise(N, N))
+        return FrameFeatures([torch.cat(halves)[None]], [])
+
+    labels, window, mask = Labels(features), Window(0, 0, N, N), square(16, 16, 8).bool()
+    for frame in (0, 1):
+        labels.prompted(frame, window, mask)
+    assert drawn(labels, 2, window).equal(mask)
 
 
 def test_long_after_all_that_is_known_nothing_is_carried(camera):
