@@ -27,6 +27,10 @@ SMALLEST = 48
 """Side of the smallest window, pixels."""
 DRIFT, CHANGE, PACE = 0.08, 1.2, 1.1
 """As `Following.drift`, `change` and `pace`, for these windows."""
+ALIKE = 0.7
+"""IoU with the carried mask from which on the one that the model read from memory has a say."""
+SUREST = 10.0
+"""Logits of a mask, when it is drawn, are no further from 0 than this."""
 
 
 class Detail(OwnVideo):
@@ -54,11 +58,14 @@ class Detail(OwnVideo):
         engine.ask(self.session, frame_idx, ObjectPrompt(ONLY, mask=seen))
         self.point_out(frame_idx, seen)
 
-    def follow(self, engine: TrackingEngine, frame_idx: int, first: View, gap: float, reverse: bool) -> None:
+    def follow(
+        self, engine: TrackingEngine, frame_idx: int, first: View, own: View, gap: float, reverse: bool
+    ) -> None:
         """Draws the object on a frame on which the first look found it, or not.
 
         Args:
             first: what that saw.
+            own: what the model itself, by its memory, made of that.
             gap: how far apart pieces of its mask may lie, as `close_together` takes it.
         """
         engine.commit(self.session)
@@ -75,7 +82,7 @@ class Detail(OwnVideo):
         if frame_idx not in track.bank.conditioning:
             self.look_at(frame_idx, self._window(frame_idx, (box[:2] + box[2:]) / 2, goes_on))
             self.reverse = reverse
-            logits = self._drawn(frame_idx, first, gap)
+            logits = self._drawn(engine, frame_idx, first, own, gap)
             track.found[frame_idx] = ObjectMask(
                 logits[None, None].to(self.session.storage_device),
                 torch.full((1,), first.score, device=self.session.storage_device),
@@ -98,13 +105,37 @@ class Detail(OwnVideo):
         size = self.frames.reader.height, self.frames.reader.width
         return square(float(middle[0]), float(middle[1]), side, size)
 
-    def _drawn(self, frame_idx: int, first: View, gap: float) -> Tensor:
-        """The mask that frames near by make where it is much like the first look's, else that one; logits
-        [s, s]."""
-        known = moved(first, self.frames.window(frame_idx))
-        carried = self.redrawn(frame_idx, known, first.score)
-        drawn: Tensor = close_together(carried[None, None], gap)[0, 0]
-        if mask_iou(drawn > 0, known > 0) < self.following.agreement:
-            drawn = known
-        self.keep(frame_idx, drawn)
-        return drawn
+    def _drawn(self, engine: TrackingEngine, frame_idx: int, first: View, own: View, gap: float) -> Tensor:
+        """The mask that frames near by make where it is much like the first look's, else that one; and its
+        mean with what the model makes of the frame, unless that is empty; logits [s, s].
+
+        What is carried drifts, and ends where cells end. So three are heard: that, what the decoder makes of
+        it and its box from near, and what memory made of the first look, if that is much the same thing.
+        """
+        window = self.frames.window(frame_idx)
+        known = moved(first, window)
+        carried: Tensor = close_together(self.redrawn(frame_idx, known, first.score)[None, None], gap)[0, 0]
+        if mask_iou(carried > 0, known > 0) < self.following.agreement:
+            carried = known
+        self.keep(frame_idx, carried)
+        opinions = [carried, self._outlined(engine, frame_idx, carried)]
+        remembered = moved(own, window)
+        if mask_iou(remembered > 0, carried > 0) >= ALIKE:
+            opinions.append(remembered)
+        mean = torch.stack(opinions).clamp(-SUREST, SUREST).mean(0)
+        drawn: Tensor = close_together(mean[None, None], gap)[0, 0]
+        return drawn if bool((drawn > 0).any()) else carried
+
+    def _outlined(self, engine: TrackingEngine, frame_idx: int, mask: Tensor) -> Tensor:
+        """What the decoder, without memory, makes of a mask and its box; logits [s, s]."""
+        side = self.frames.image_size
+        box = extent(View(Window(0, 0, side, side), mask, 1.0, 1.0))
+        if box is None:
+            return mask
+        points = {
+            "point_coords": torch.from_numpy(box).view(1, 2, 2).to(mask.device),
+            "point_labels": torch.tensor([[2, 3]], dtype=torch.int32, device=mask.device),
+        }
+        features = engine.features(self.session, frame_idx)
+        asked = engine.steps.prompt(features, None, points, prev_logits=mask[None, None])
+        return asked.low_res_masks[0, 0] if float(asked.object_score_logits) > 0 else mask

@@ -57,6 +57,8 @@ class CloseObject(OwnVideo):
     """The frame that is being tracked."""
     gone: bool = False
     """It was not seen on the frame before that."""
+    own: View | None = None
+    """What the model itself, by its memory, made of the frame that was tracked last."""
     glancing: bool = False
     """What is found now is looked at again from near before it is believed or remembered."""
     gaps: dict[ObjectMask, float] = field(default_factory=dict)
@@ -73,17 +75,18 @@ class CloseObject(OwnVideo):
         how = self.following
         window = self.frames.window(self.looking_at)
         pixels = window.size[0] * window.size[1]
-        if how.carries and not self.gone and float(out.object_score_logits) > 0:
-            carried = self.redrawn(self.looking_at, out.low_res_masks[0, 0], float(out.ious.max()))
+        score, presence = float(out.ious.max()), float(out.object_score_logits)
+        self.own = View(window, out.low_res_masks[0, 0], score, presence)
+        if how.carries and not self.gone and presence > 0:
+            carried = self.redrawn(self.looking_at, out.low_res_masks[0, 0], score)
             if float((carried > 0).float().mean()) * pixels >= CARRIED * self.area:
                 out = replace(out, low_res_masks=carried[None, None])
         out = replace(out, low_res_masks=close_together(out.low_res_masks, self.gap()))
         area = float((out.low_res_masks > 0).float().mean()) * pixels
-        presence = float(out.object_score_logits)
         if self.gone:
             low, high = BACK
             like = not self.area or low < area / self.area < high
-            seen = presence > 0 and float(out.ious.max()) > how.sure and like
+            seen = presence > 0 and score > how.sure and like
         else:
             seen = presence > 0 and area >= SHRUNK * self.area
         if seen and self.glancing:
@@ -93,8 +96,8 @@ class CloseObject(OwnVideo):
             self.keep(self.looking_at, out.low_res_masks[0, 0])
             return out, [True]
         absent = torch.full_like(out.low_res_masks, NO_OBJ_SCORE)
-        score = -out.object_score_logits.abs() - 0.1  # 0 is not yet absent
-        return replace(out, low_res_masks=absent, object_score_logits=score), [False]
+        below = -out.object_score_logits.abs() - 0.1  # 0 is not yet absent
+        return replace(out, low_res_masks=absent, object_score_logits=below), [False]
 
     def gap(self) -> float:
         """How far apart pieces of the object may lie: at least as far as those of its prompts, which are

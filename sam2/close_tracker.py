@@ -235,8 +235,9 @@ class CloseTracker:
                         self._follow(close, frame_idx, backwards)
                         first = close.latest(frame_idx)
                         if close.detail is not None and first is not None:
+                            own = close.own or first
                             close.detail.follow(
-                                self.predictor.engine, frame_idx, first, close.gap(), backwards
+                                self.predictor.engine, frame_idx, first, own, close.gap(), backwards
                             )
                     yield self.result(frame_idx)
 

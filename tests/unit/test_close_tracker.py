@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from tracking_helpers import HEIGHT, SIZE, WIDTH, clip, disk, mini_predictor
 
-from sam2 import close_object
+from sam2 import close_details, close_object
 from sam2.build_sam import build_sam2_video_predictor
 from sam2.close_labels import Labels
 from sam2.close_object import tiles
@@ -143,6 +143,27 @@ def test_where_both_looks_differ_the_first_has_the_last_word():
         assert iou(alone.masks[0].numpy(), overruled.masks[0].numpy()) > 0.9  # the same, in another window
         assert overruled.predicted_iou == alone.predicted_iou
         assert overruled.object_score_logits == alone.object_score_logits
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_decoder_mends_the_outlines_of_what_is_carried(monkeypatch):
+    frames, masks = small_ball(6, pace=0.3)
+    predictor = build_sam2_video_predictor()
+    redrawn = Labels.redrawn
+
+    def drifted(*given: object) -> Tensor:
+        return redrawn(*given).roll((2, 2), dims=(0, 1))
+
+    monkeypatch.setattr(Labels, "redrawn", drifted)
+
+    def found(surest: float) -> float:
+        monkeypatch.setattr(close_details, "SUREST", surest)
+        with open_video(frames) as video, CloseTracker(predictor, video) as tracker:
+            tracker.prompt(0, 7, mask=masks[0])
+            *_, last = tracker.propagate()
+        return iou(last.masks[0].numpy(), masks[-1])
+
+    assert found(surest=10) > found(surest=0) + 0.1
 
 
 def test_the_second_look_forgets_what_the_first_no_longer_finds():
