@@ -40,9 +40,10 @@ chromium:
 quick: .venv/.installed
 	$(BIN)/python -m pytest -m 'not slow'
 
-# The packaged model again, from random weights, edition after edition; never yet run in one go (each recipe says how
-# long it took). Begun again, it goes on where it was. Cutouts must lie where mini_memory.yaml says. The packaged
-# edition is then runs/fifth.safetensors; what was trained on from it, runs/sixth.safetensors.
+# The packaged model again, from random weights, edition after edition; in one go it was run only in miniature, two
+# steps a phase (each recipe says how long it took). Begun again, it goes on where it was. Cutouts must lie where
+# mini_memory.yaml says. The packaged edition is then runs/fifth.safetensors; what was trained on from it,
+# runs/sixth.safetensors.
 PHASES := $(BIN)/python -m sam2.training.pretrain_dense sam2/training/recipes
 MIX := $(BIN)/python -m sam2.training.mix
 model: .venv/.installed
