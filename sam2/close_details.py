@@ -2,8 +2,8 @@
 
 From wide windows the model tells an object from its like; from near ones it sees where it ends. So each
 object is seen twice a frame: the first look (`sam2.close_object`) follows it and decides whether it is there,
-and a second one draws it, by correspondence with the frames before (`sam2.close_labels`). Where both
-differ much, the first has the last word.
+and a second one draws it, by correspondence with the frames before (`sam2.close_labels`) and by what the
+model makes of the frame. Where both differ much, the first has the last word.
 
 Shapes: s the side of low-resolution logits.
 """

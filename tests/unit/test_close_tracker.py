@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tracking_helpers import HEIGHT, SIZE, WIDTH, clip, disk, mini_predictor
 
 from sam2 import close_details, close_object
 from sam2.build_sam import build_sam2_video_predictor
+from sam2.close_details import Detail
 from sam2.close_labels import Labels
 from sam2.close_object import tiles
 from sam2.close_tracker import CloseResult, CloseTracker, Following
@@ -21,6 +23,7 @@ from sam2.memory import StorageOptions
 from sam2.tracking.pieces import gap_within
 from sam2.tracking.session import NothingToTrackError
 from sam2.video import open_video
+from sam2.zoom import View
 
 FRAMES = 8
 
@@ -164,6 +167,29 @@ def test_the_decoder_mends_the_outlines_of_what_is_carried(monkeypatch):
         return iou(last.masks[0].numpy(), masks[-1])
 
     assert found(surest=10) > found(surest=0) + 0.1
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_memory_has_a_say_in_what_is_drawn_where_it_means_the_same_thing(monkeypatch):
+    frames, masks = small_ball(4, pace=0.3)
+    predictor = build_sam2_video_predictor()
+    follow = Detail.follow
+
+    def found(remembered: float | None) -> Tensor:
+        def followed(self: Detail, engine: object, frame_idx: int, first: View, own: View, *how: object):
+            if remembered is not None:
+                own = replace(own, logits=torch.full_like(own.logits, remembered))
+            follow(self, engine, frame_idx, first, own, *how)
+
+        monkeypatch.setattr(Detail, "follow", followed)
+        with open_video(frames) as video, CloseTracker(predictor, video) as tracker:
+            tracker.prompt(0, 7, mask=masks[0])
+            *_, last = tracker.propagate()
+        return last.views[0].logits
+
+    nothing = found(remembered=-10)
+    assert found(remembered=10).equal(nothing)
+    assert not found(remembered=None).equal(nothing)
 
 
 def test_the_second_look_forgets_what_the_first_no_longer_finds():
