@@ -34,7 +34,7 @@ SUREST = 10.0
 
 
 class Detail(OwnVideo):
-    """One object seen from nearer, with memories of what it looks like from there.
+    """One object seen from nearer.
 
     Invariant: a frame has a mask here only where the first look shows the object.
     """
