@@ -127,11 +127,12 @@ class State:
 
     def masks_json(self, frame: int) -> dict[str, Any]:
         """What is shown on a frame."""
+        revision = self._seq  # read first: what an edit makes of it meanwhile is at least as new
         objects = [
             {"id": obj, "mask": self.mask_json(r.counts), "iou": r.iou, "presence": r.presence}
             for obj, r in self.document.shown(frame).items()
         ]
-        return {"frame": frame, "revision": self._seq, "objects": objects}
+        return {"frame": frame, "revision": revision, "objects": objects}
 
     def mask_json(self, counts: str) -> dict[str, Any]:
         """A mask on the wire."""
@@ -196,8 +197,8 @@ class State:
 
     def apply(self, event: dict[str, Any], results: dict[int, Result]) -> None:
         """What an event does, given what was computed for it. The only way in which a session changes."""
-        self._seq = event["seq"]
         getattr(self, f"_on_{event['type']}")(event, results)
+        self._seq = event["seq"]  # last: who reads meanwhile may see more, never less
 
     def _on_open(self, event: dict[str, Any], _results: dict[int, Result]) -> None:
         self.model, self.policy, self.notes = event["model"], event["policy"], ()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from browser_helpers import HEIGHT, WIDTH, Tab, disc, iou
+
+if TYPE_CHECKING:
+    from playwright.sync_api import APIResponse, Route
 
 # pycocotools' own arrays do not know NumPy 2's copy keyword
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -60,8 +64,37 @@ def test_what_the_brush_paints_is_the_mask(tab: Tab) -> None:
     assert painted.sum() < 0.1 * WIDTH * HEIGHT
     tab.page.keyboard.press("e")
     tab.drag((45, 10), (45, 50))
+    tab.settle()
+    erased = tab.mask(0)
+    assert not erased[20:40, 45].any()
+    assert erased[30, 20]
+
+
+def test_an_answer_that_comes_late_takes_no_mask_away(tab: Tab) -> None:
+    late: list[tuple[Route, APIResponse]] = []
+    is_held = True
+
+    def hold(route: Route) -> None:
+        if is_held:
+            late.append((route, route.fetch()))
+        else:
+            route.continue_()
+
+    tab.page.route("**/masks?first=*", hold)
+    tab.visit("other.png")
+    tab.page.keyboard.press("p")
+    tab.page.wait_for_timeout(300)
+    tab.drag((30, 30), (60, 30))
     tab.masks(1)
-    tab.page.wait_for_timeout(100)
+    assert late
+    is_held = False
+    for route, answer in late:
+        route.fulfill(response=answer)
+    tab.page.wait_for_timeout(300)
+    tab.masks(1)
+    tab.page.keyboard.press("e")
+    tab.drag((45, 10), (45, 50))
+    tab.settle()
     erased = tab.mask(0)
     assert not erased[20:40, 45].any()
     assert erased[30, 20]

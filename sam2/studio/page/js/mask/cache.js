@@ -4,11 +4,14 @@ const RANGE = 24; // frames fetched at once
 const SHAPES = 4e7; // pixels of bounding boxes kept drawn, about 160 MB
 
 /**
- * Masks of the session by frame. What is stale is still shown until the newer one is here. `changed(frame)` is
- * called when what a frame shows has changed.
+ * Masks of the session by frame. What is stale is still shown until the newer one is here. Answers and events
+ * come two ways and overtake each other: of two masks of an object that of the higher revision stays, and one
+ * that the server has not answered yet is the newest. `changed(frame)` is called when what a frame shows has
+ * changed.
  */
 export class MaskCache {
-  #frames = new Map(); // frame -> {stale, objects: Map(id -> {mask, iou, presence})}
+  // frame -> {stale, objects: Map(id -> {mask, iou, presence}), edited: Map(id -> revision)}
+  #frames = new Map();
   #shapes = new Map(); // mask -> Shape, oldest first
   #pixels = 0;
   #asked = new Map(); // first frame of a range -> generation it was asked in
@@ -30,7 +33,10 @@ export class MaskCache {
   outdate() {
     this.#generation++;
     this.#asked.clear();
-    for (const entry of this.#frames.values()) entry.stale = true;
+    for (const entry of this.#frames.values()) {
+      entry.stale = true;
+      entry.edited.clear();
+    }
   }
 
   objects(frame) {
@@ -46,22 +52,32 @@ export class MaskCache {
     return this.objects(frame).get(object) ?? null;
   }
 
-  /** All masks of a frame. */
-  put(frame, objects) {
-    this.#frames.set(frame, {
-      stale: false,
-      objects: new Map(objects.filter((result) => result.mask).map((result) => [result.id, result])),
-    });
+  /** All masks of a frame, as they were at a revision. */
+  put(frame, objects, revision) {
+    const shown = new Map(objects.filter((result) => result.mask).map((result) => [result.id, result]));
+    const before = this.#entry(frame);
+    for (const [id, edit] of before.edited) {
+      if (edit <= revision) before.edited.delete(id);
+      else if (before.objects.has(id)) shown.set(id, before.objects.get(id));
+      else shown.delete(id);
+    }
+    this.#frames.set(frame, { stale: false, objects: shown, edited: before.edited });
     this.changed(frame);
   }
 
-  /** The mask of one object of a frame (null: none any more). */
-  putOne(frame, id, result) {
-    const entry = this.#frames.get(frame) ?? { stale: true, objects: new Map() }; // others are not known
-    if (result?.mask) entry.objects.set(id, { id, ...result });
+  /** The mask of one object of a frame (null: none any more), of the answer's revision or not answered yet. */
+  putOne(frame, id, { revision = Infinity, ...result }) {
+    const entry = this.#entry(frame);
+    if (result.mask) entry.objects.set(id, { id, ...result });
     else entry.objects.delete(id);
+    entry.edited.set(id, revision);
     this.#frames.set(frame, entry);
     this.changed(frame);
+  }
+
+  /** A frame's entry; of one that is not known others may have masks. */
+  #entry(frame) {
+    return this.#frames.get(frame) ?? { stale: true, objects: new Map(), edited: new Map() };
   }
 
   dropObject(id) {
@@ -103,9 +119,8 @@ export class MaskCache {
     try {
       const answers = await this.fetchRange(first, last);
       if (generation !== this.#generation) return;
-      const given = new Map(answers.map((answer) => [answer.frame, answer.objects]));
-      for (let frame = first; frame <= last; frame++) {
-        if (!this.known(frame)) this.put(frame, given.get(frame) ?? []);
+      for (const { frame, objects, revision } of answers) {
+        if (!this.known(frame)) this.put(frame, objects, revision);
       }
     } catch {
       if (generation === this.#generation) this.#asked.delete(first);

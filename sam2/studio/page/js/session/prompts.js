@@ -59,7 +59,10 @@ export class Prompts {
       if (this.#newest.get(key) === number) this.#show(answer, frame, object, choice);
     } catch (error) {
       tell(error);
-      if (!error.superseded) app.sessions.refresh();
+      if (!error.superseded) {
+        app.sessions.reload();
+        app.sessions.refresh();
+      }
     } finally {
       if (this.#newest.get(key) === number) this.#settle(key);
       app.store.set({ waiting: app.state.waiting - 1 });

@@ -99,6 +99,12 @@ export class Sessions {
     const { session, waiting } = app.state;
     if (waiting > 0 || session.revision <= this.#known) return;
     this.#known = session.revision;
+    this.reload();
+  }
+
+  /** Fetches all masks again. */
+  reload() {
+    const { app } = this;
     app.masks.outdate();
     app.wantMasks();
     app.timeline.load();
@@ -127,9 +133,7 @@ export class Sessions {
     else if (event.type === "connected") {
       app.store.set({ connected: true });
       if (app.state.session) app.state.session.revision = this.#known = 0; // the server may have started anew
-      app.masks.outdate();
-      app.wantMasks();
-      app.timeline.load();
+      this.reload();
       this.refresh();
     }
   }
@@ -137,7 +141,7 @@ export class Sessions {
   #masks({ frame, revision, objects, again }) {
     const { app } = this;
     this.knows(revision);
-    if (app.state.session.job || !app.state.waiting) app.masks.put(frame, objects);
+    app.masks.put(frame, objects, revision);
     app.timeline.note(frame, objects);
     if (!again) app.tracking.saw(frame);
   }
