@@ -8,10 +8,12 @@ of the processor time; `difference` is the largest difference of the results, re
 
     embed    one picture to its features, already as a normalised tensor
     embed_int8  the picture's embedding by OpenVINO in int8, and the IoU of masks with float32's
+    embed_bfloat16  the picture's embedding, both under autocast to bfloat16; beside it ours in float32
     click    one point on an encoded picture to three masks of the picture's size
     auto     `--points` points on an encoded picture (1,024 are the usual grid), 64 at a time, to masks of the
              picture's size that pass both thresholds (as many as pass; RLE and NMS left out on both sides)
     track    one object on an encoded frame, 7 spatial memories and 16 pointers, and its new memory
+    track_bfloat16  the same, both under autocast to bfloat16; beside it ours in float32
     pooled   the same, ours with `memory_pooling`; besides, the IoU of the masks with and without
     objects  `--objects` objects on an encoded frame: ours as one batch, theirs one by one (as they do)
     pooled_objects  the same, ours with `memory_pooling`
@@ -47,6 +49,7 @@ from sam2.build_sam import build_sam2
 from sam2.export.quantize import quantized
 from sam2.memory.entry import MemoryEntry, MemorySelection
 from sam2.modeling.outputs import FrameFeatures
+from sam2.ops.precision import precision
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.utils.crops import crops_of
 
@@ -214,6 +217,48 @@ class Bench:
             ),
         )
 
+    def embed_bfloat16(self) -> None:
+        both = self.both
+        self._in_bfloat16(
+            "embed_bfloat16",
+            lambda: both.ours.encode_image(both.pixels).embedding,
+            lambda: (
+                both.their_video.get_image_features(both.pixels)
+                .fpn_hidden_states[-1]
+                .permute(1, 2, 0)
+                .unflatten(-1, (both.size // 16, both.size // 16))
+            ),
+        )
+
+    def _in_bfloat16(self, case: str, ours: Callable[[], Tensor], theirs: Callable[[], Tensor]) -> None:
+        """Both under autocast; ours in float32 beside them, measured right before."""
+
+        def cast(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
+            def run() -> Tensor:
+                with precision(torch.device("cpu"), torch.bfloat16):
+                    return call().float()
+
+            return run
+
+        exact, times = ours(), []
+        for _ in range(self.args.repeats):
+            start = time.process_time()
+            ours()
+            times.append(time.process_time() - start)
+        their_exact = theirs()
+
+        def off(found: Tensor, exact: Tensor) -> float:
+            return float(f"{((found - exact).abs().mean() / exact.abs().mean()).item():.2g}")
+
+        self.compare(
+            case,
+            cast(ours),
+            cast(theirs),
+            ours_float32_cpu_s=round(statistics.median(times), 4),
+            ours_off_float32=off(cast(ours)(), exact),
+            theirs_off_float32=off(cast(theirs)(), their_exact),
+        )
+
     def embed_int8(self) -> None:
         """The encoder in OpenVINO's int8, and what that does to masks."""
         both = self.both
@@ -322,6 +367,12 @@ class Bench:
         selections = [self.both.selection(0)]
         self.compare("track", lambda: self.both.track(selections), self._their_track(selections))
 
+    def track_bfloat16(self) -> None:
+        selections = [self.both.selection(0)]
+        self._in_bfloat16(
+            "track_bfloat16", lambda: self.both.track(selections), self._their_track(selections)
+        )
+
     def pooled(self) -> None:
         self._pooled("pooled", 1)
 
@@ -361,7 +412,19 @@ class Bench:
         )
 
 
-CASES = ("embed", "embed_int8", "click", "auto", "track", "pooled", "objects", "pooled_objects", "loop")
+CASES = (
+    "embed",
+    "embed_bfloat16",
+    "embed_int8",
+    "click",
+    "auto",
+    "track",
+    "track_bfloat16",
+    "pooled",
+    "objects",
+    "pooled_objects",
+    "loop",
+)
 
 
 def _commit() -> str:

@@ -128,6 +128,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--device", help="cuda, mps or cpu; default: the best there is")
 
 
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """--precision."""
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        choices=("float32", "bfloat16", "float16"),
+        help="what the model computes in (default float32); bfloat16 is faster on CUDA cards, and on CPUs "
+        "that compute in it (`sam2 doctor` says by how much masks differ)",
+    )
+
+
 def add_backend(parser: argparse.ArgumentParser) -> None:
     """--backend."""
     parser.add_argument(

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sam2.cli.arguments import add_backend, add_model, add_output, add_verb, at_least, out_folder
+from sam2.cli.arguments import (
+    add_backend,
+    add_model,
+    add_output,
+    add_precision,
+    add_verb,
+    at_least,
+    out_folder,
+)
 
 _EXAMPLE = """\
 example:
@@ -58,6 +66,7 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     grid.add_argument("--m2m", action="store_true", help="refine each mask by a second pass")
     add_model(parser)
     add_backend(parser)
+    add_precision(parser)
     add_output(parser, ["overlay", "coco"])
     parser.set_defaults(run=run)
 
@@ -76,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
         from sam2.formats.stills import MAX_LABELS
         from sam2.masks import rle
 
-        choice = choose_model(args.model, args.device, args.backend)
+        choice = choose_model(args.model, args.device, args.backend, args.precision)
         grid = {name.replace("-", "_"): getattr(args, name.replace("-", "_")) for name, *_ in _GRID}
         generator = SAM2AutomaticMaskGenerator(
             choice.image_model(),
@@ -84,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
             min_mask_region_area=args.min_region_area,
             use_m2m=args.m2m,
             output_mode="uncompressed_rle",
+            dtype=choice.dtype,
         )
         records = [one for one in generator.generate(picture) if one["area"] >= args.min_area]
         found = {

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from sam2.cli import evaluate_real
-from sam2.cli.arguments import add_model, add_verb, at_least
+from sam2.cli.arguments import add_model, add_precision, add_verb, at_least
 
 PROTOCOLS = {
     "clicks": "pictures: IoU at 1, 3 and 5 clicks, from the box, and of the best of three masks",
@@ -62,6 +62,7 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--checkpoint", metavar="FILE", help="weights, where --model is a configuration")
     evaluate_real.add_to(parser)
     add_model(parser)
+    add_precision(parser)
     parser.set_defaults(run=run)
 
 
@@ -84,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         model=args.model,
         checkpoint=args.checkpoint,
         device=args.device,
+        precision=args.precision,
         split=args.split,
         limit=args.limit,
         workers=args.workers,

@@ -30,6 +30,7 @@ def run(args: argparse.Namespace) -> int:
     from sam2.evaluation import real, real_clips, real_report
     from sam2.evaluation.classical import FAMILIES
     from sam2.evaluation.report import write_table
+    from sam2.ops.precision import dtype_of
 
     media = args.media or real.MEDIA
     clips = real_clips.present(real_clips.read_tracks(), media) if args.clips else {}
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> int:
     others: dict[str, BoxSegmenter] = {}
     if args.classical:
         others = {name: make() for family in FAMILIES.values() for name, make in family.items()}
-    tools = {ours: real.model_segmenter(args.model, args.checkpoint, args.device), **others}
+    dtype = dtype_of(args.precision)
+    tools = {ours: real.model_segmenter(args.model, args.checkpoint, args.device, dtype), **others}
     trials = [
         t for name, tool in tools.items() for photo in photos for t in real.score_photo(name, tool, photo)
     ]
@@ -70,9 +72,12 @@ def _clips_table(
     from sam2.build_sam import build_sam2_video_predictor, resolve_model
     from sam2.evaluation import real_clips, real_report
     from sam2.evaluation.classical import FAMILIES
+    from sam2.ops.precision import dtype_of
 
     config, weights = resolve_model(args.model or args.checkpoint)
-    predictor = build_sam2_video_predictor(config, args.checkpoint or weights, device=args.device)
+    predictor = build_sam2_video_predictor(
+        config, args.checkpoint or weights, device=args.device, dtype=dtype_of(args.precision)
+    )
     followed: list[Followed] = []
     for path, tracks in clips.items():
         followed += real_clips.follow_with_model(ours, predictor, path, tracks)

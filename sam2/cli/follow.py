@@ -86,7 +86,7 @@ def follow(
     folder: OutputFolder,
 ) -> int:
     """Tracks, writes, and returns the exit status."""
-    choice = choose_model(args.model, args.device, args.backend)
+    choice = choose_model(args.model, args.device, args.backend, args.precision)
     predictor = choice.video_predictor()
     prompted = [prompt.frame for entry in objects for prompt in entry.prompts]
     passes = plan(args.direction, prompted, reader.num_frames, args.start, args.frames)

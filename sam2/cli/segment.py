@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam2.cli.arguments import add_backend, add_model, add_output, add_verb, box, out_folder, point
+from sam2.cli.arguments import (
+    add_backend,
+    add_model,
+    add_output,
+    add_precision,
+    add_verb,
+    box,
+    out_folder,
+    point,
+)
 
 if TYPE_CHECKING:
     from sam2.formats import Found
@@ -43,6 +52,7 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     )
     add_model(parser)
     add_backend(parser)
+    add_precision(parser)
     add_output(parser, ["overlay", "png"])
     parser.set_defaults(run=run)
 
@@ -89,8 +99,8 @@ def run(args: argparse.Namespace) -> int:
         from sam2.cli.load import choose_model
         from sam2.sam2_image_predictor import SAM2ImagePredictor
 
-        choice = choose_model(args.model, args.device, args.backend)
-        predictor = SAM2ImagePredictor(choice.image_model())
+        choice = choose_model(args.model, args.device, args.backend, args.precision)
+        predictor = SAM2ImagePredictor(choice.image_model(), dtype=choice.dtype)
         predictor.set_image(picture)
         found: dict[int, Found] = {}
         for entry in objects:

@@ -53,7 +53,7 @@ def follow_live(
             not fit.
     """
     _check_formats(formats)
-    choice = choose_model(args.model, args.device, args.backend)
+    choice = choose_model(args.model, args.device, args.backend, args.precision)
     predictor = choice.video_predictor()
     start = min(prompt.frame for entry in objects for prompt in entry.prompts)
     with ExitStack() as stack:

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from sam2.cli.arguments import add_model, add_verb, at_least
+from sam2.cli.arguments import add_model, add_precision, add_verb, at_least
 
 _EXAMPLE = """\
 examples:
@@ -45,6 +45,7 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--no-browser", action="store_true", help="only print the address")
     add_model(parser)
+    add_precision(parser)
     parser.set_defaults(run=run)
 
 
@@ -63,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
     if token is None and not is_loopback(args.host):
         token = secrets.token_urlsafe(24)
     root, start = Settings.of_path(args.path)
-    settings = Settings(root, start, args.model, args.device, args.host, args.port, token)
+    settings = Settings(
+        root, start, args.model, args.device, args.host, args.port, token, precision=args.precision
+    )
     _check_installed()
     with settings.claimed():
         bound = listen(args.host, args.port)

@@ -7,7 +7,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam2.cli.arguments import add_backend, add_model, add_output, add_verb, at_least, out_folder
+from sam2.cli.arguments import (
+    add_backend,
+    add_model,
+    add_output,
+    add_precision,
+    add_verb,
+    at_least,
+    out_folder,
+)
 from sam2.cli.segment import add_prompts
 
 if TYPE_CHECKING:
@@ -108,6 +116,7 @@ def add_to(verbs: argparse._SubParsersAction) -> None:
     )
     add_model(parser)
     add_backend(parser)
+    add_precision(parser)
     add_output(parser, ["overlay", "davis"])
     parser.set_defaults(run=run)
 

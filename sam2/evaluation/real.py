@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -191,7 +192,10 @@ def _corrected(
     return guesses, coords
 
 
-def model_segmenter(model: str | None, checkpoint: str | None, device: str | None) -> BoxSegmenter:
+def model_segmenter(
+    model: str | None, checkpoint: str | None, device: str | None, dtype: torch.dtype | None = None
+) -> BoxSegmenter:
     """SAM 2 by name, by checkpoint (which names its configuration), or by configuration and checkpoint."""
     config, weights = resolve_model(model or checkpoint)
-    return Sam2Segmenter(SAM2ImagePredictor(build_sam2(config, checkpoint or weights, device=device)))
+    built = build_sam2(config, checkpoint or weights, device=device)
+    return Sam2Segmenter(SAM2ImagePredictor(built, dtype=dtype))

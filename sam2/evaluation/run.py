@@ -26,6 +26,7 @@ from sam2.evaluation.amg import automatic_recall
 from sam2.evaluation.clicks import Sam2Segmenter, score_still
 from sam2.evaluation.report import Example, Interval, Worst, intervals, write_summary, write_table
 from sam2.evaluation.vos import PROMPTS, Footage, correct_offline, correct_online, follow, is_scored
+from sam2.ops.precision import dtype_of
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 from sam2.video import PictureError, VideoError
 
@@ -50,6 +51,8 @@ class EvaluationOptions:
     """Override strings for its configuration."""
     device: str | None = None
     """The best there is where it is not given."""
+    precision: str = "float32"
+    """What the model computes in: `float32`, `bfloat16` or `float16`."""
     split: str | None = None
     """Of the data set, where it has any."""
     limit: int | None = None
@@ -62,6 +65,7 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         if self.protocol not in STILLS + CLIPS:
             raise ValueError(f"unknown protocol {self.protocol!r}; give one of {', '.join(STILLS + CLIPS)}")
+        dtype_of(self.precision)
         if self.workers < 1 or (self.limit is not None and self.limit < 1):
             raise ValueError("workers and limit must be at least 1")
 
@@ -102,16 +106,18 @@ class _Judge:
         config, checkpoint = resolve_model(options.model)
         checkpoint = options.checkpoint or checkpoint
         common: dict[str, Any] = {"device": options.device, "hydra_overrides_extra": options.overrides}
+        dtype = dtype_of(options.precision)
         if options.protocol in STILLS:
-            self.segmenter = Sam2Segmenter(SAM2ImagePredictor(build_sam2(config, checkpoint, **common)))
+            model = build_sam2(config, checkpoint, **common)
+            self.segmenter = Sam2Segmenter(SAM2ImagePredictor(model, dtype=dtype))
         else:
             # as published: masks are followed without hole filling and the like
             processed = options.protocol != "mask"
             self.tracker = build_sam2_video_predictor(
-                config, checkpoint, apply_postprocessing=processed, **common
+                config, checkpoint, apply_postprocessing=processed, dtype=dtype, **common
             )
         if options.protocol == "automatic":
-            self.generator = SAM2AutomaticMaskGenerator(self.segmenter.predictor.model)
+            self.generator = SAM2AutomaticMaskGenerator(self.segmenter.predictor.model, dtype=dtype)
 
     def __call__(self, index: int) -> Result:
         try:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sam2.modeling.layers import get_activation_fn, get_clones
 from sam2.modeling.sam.transformer import RoPEAttention
-from sam2.ops.linear import MANY_TOKENS, fusable, linear_of_picture
+from sam2.ops.linear import MANY_TOKENS, fusable, fusable_in_bfloat16, linear_of_picture
 
 
 class MemoryAttentionLayer(nn.Module):
@@ -163,7 +163,8 @@ class MemoryAttention(nn.Module):
         assert isinstance(first, MemoryAttentionLayer)
         output = first.attend_self(output, query_pos)
         # large pictures on a CPU object by object, so that what is made on the way stays in the cache
-        one_by_one = fusable(output) and output.shape[1] >= MANY_TOKENS
+        serves = fusable(output) or fusable_in_bfloat16(output)
+        one_by_one = serves and output.shape[1] >= MANY_TOKENS
         at_a_time = 1 if one_by_one else len(memory)
         parts = []
         for start in range(0, len(memory), at_a_time):

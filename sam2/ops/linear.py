@@ -2,7 +2,8 @@
 
 oneDNN adds the bias and applies the activation while a tile of the product is still in the cache; PyTorch's
 own linear layer writes the product to memory, copies the bias under it and reads it again for each of these.
-The plain layer is the twin: it serves training, other devices and precisions, compilers and exporters.
+The plain layer is the twin: it serves training, other devices and precisions, compilers and exporters. Under
+autocast to bfloat16 the same kernels run in it, on processors that compute in it: twice as fast.
 """
 
 from __future__ import annotations
@@ -29,11 +30,30 @@ def fusable(x: Tensor) -> bool:
         not torch.compiler.is_compiling()  # first: a compiler cannot look into what follows
         and x.device.type == "cpu"
         and x.dtype == torch.float32
-        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and _serves(x)
+    )
+
+
+def fusable_in_bfloat16(x: Tensor) -> bool:
+    """The same for autocast to bfloat16, where the CPU computes in it."""
+    return (
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and _serves(x)
+        and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    )
+
+
+def _serves(x: Tensor) -> bool:
+    return (
+        not torch.is_grad_enabled()
         and bool(torch.backends.mkldnn.enabled)
         and torch.backends.mkldnn.is_available()
         and torch.backends.cpu.get_cpu_capability() in _VECTOR_UNITS
-        and not torch.is_autocast_enabled("cpu")
         and not torch.jit.is_tracing()
         and type(x) is Tensor
     )
@@ -98,9 +118,15 @@ def is_pointwise(layer: nn.Module) -> bool:
 def linear(layer: nn.Module, x: Tensor, activation: Activation | None = None) -> Tensor:
     """`activation(layer(x))` for a linear `layer` and `x` [..., K]: [..., N]."""
     kernel = _fused_activation(activation)
-    if kernel is not None and fusable(x) and _many_rows(x) and is_plain(layer):
+    if kernel is not None and _many_rows(x) and is_plain(layer):
         name, algorithm = kernel
-        return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
+        if fusable(x):
+            return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
+        if fusable_in_bfloat16(x):
+            bias = None if layer.bias is None else layer.bias.bfloat16()
+            return torch.ops.mkldnn._linear_pointwise(
+                x.bfloat16(), layer.weight.bfloat16(), bias, name, [], algorithm
+            )
     y = layer(x)
     return y if activation is None else activation(y)
 

@@ -10,6 +10,18 @@ import torch
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
+def dtype_of(name: str) -> torch.dtype:
+    """The precision of a name such as "bfloat16".
+
+    Raises:
+        ValueError: none of `DTYPES`.
+    """
+    for dtype in DTYPES:
+        if str(dtype) == f"torch.{name}":
+            return dtype
+    raise ValueError(f"precision {name!r} is unknown; say float32, bfloat16 or float16")
+
+
 def checked_dtype(dtype: torch.dtype | None) -> torch.dtype | None:
     """`dtype`, where a model can run in it.
 

@@ -153,13 +153,14 @@ class Models:
         return listed
 
 
-def load_model(name: str, device: str | None) -> Model:
-    """A model by name, hub id or file, for tracking.
+def load_model(name: str, device: str | None, precision: str = "float32") -> Model:
+    """A model by name, hub id or file, for tracking, and what it computes in.
 
     Raises:
         ValueError, FileNotFoundError: there is none, or it cannot be read.
     """
     from sam2.build_sam import build_sam2_video_predictor, resolve_model
+    from sam2.ops.precision import dtype_of
 
     config, checkpoint = resolve_model(name)
     if checkpoint is None:
@@ -168,7 +169,7 @@ def load_model(name: str, device: str | None) -> Model:
     with open(checkpoint, "rb") as file:
         while block := file.read(2**20):
             digest.update(block)
-    predictor = build_sam2_video_predictor(config, checkpoint, device=device)
+    predictor = build_sam2_video_predictor(config, checkpoint, device=device, dtype=dtype_of(precision))
     return Model(name, predictor, digest.hexdigest())
 
 

@@ -65,6 +65,8 @@ class Settings:
     state: Path | None = None
     """Where sessions, uploads and exports stay; None chooses."""
     limits: Limits = field(default_factory=Limits)
+    precision: str = "float32"
+    """What models compute in: `float32`, `bfloat16` or `float16`."""
 
     @staticmethod
     def of_path(path: Path) -> tuple[Path, str | None]:

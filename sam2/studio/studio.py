@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from sam2.studio.eventlog import VERSION
 from sam2.studio.exports import Exports
 from sam2.studio.media import Library
-from sam2.studio.models import Loader, Models
+from sam2.studio.models import Loader, Models, load_model
 from sam2.studio.scheduler import BusyError, Scheduler, Work
 from sam2.studio.session import MissingError, Session
 from sam2.studio.settings import Settings
@@ -70,6 +71,7 @@ class Studio:
         self.scheduler = Scheduler(self.limits.waiting)
         self.scheduler.tidy = self._sweep
         self.exports = Exports(folder / "exports", self.library)
+        load = load or partial(load_model, precision=settings.precision)
         self.models = Models(settings.model, settings.device, self.scheduler.notify, load)
         self._store = SessionStore(
             folder / "sessions", lambda log: Session(log, self.library, self.models.slot)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from sam2.modeling.layers import MLP, DropPath
 from sam2.ops.attention import attention
-from sam2.ops.linear import fusable, linear
+from sam2.ops.linear import fusable, fusable_in_bfloat16, linear
 
 WINDOW_TOKENS = 2048
-"""Tokens that go through the first blocks at a time on a CPU, so that they stay in its cache."""
+"""Tokens that go through the first blocks at a time on a CPU, a thread, so that they stay in its cache."""
 
 
 def window_partition(x: Tensor, window_size: int) -> tuple[Tensor, tuple[int, int]]:
@@ -256,8 +256,8 @@ class Hiera(nn.Module):
         batch, height, width, _ = x.shape
         side = self.window_spec[0]
         at_a_time = height
-        if fusable(x):
-            at_a_time = max(1, WINDOW_TOKENS // (batch * side * width)) * side
+        if fusable(x) or fusable_in_bfloat16(x):
+            at_a_time = max(1, WINDOW_TOKENS * torch.get_num_threads() // (batch * side * width)) * side
         kept = [i for i in range(blocks) if i in self.stage_ends or i == blocks - 1]
         strips: dict[int, list[Tensor]] = {i: [] for i in kept}
         places = self.position_embedding(height, width)

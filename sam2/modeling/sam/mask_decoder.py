@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sam2.modeling.layers import MLP, LayerNorm2d
 from sam2.modeling.sam import cpu_decoder
+from sam2.ops.linear import fusable_in_bfloat16
 
 
 class MaskDecoder(nn.Module):
@@ -125,6 +126,19 @@ class MaskDecoder(nn.Module):
             Mask logits [B, M, 4 H, 4 W], predicted IoU [B, M], mask tokens [B, M or 1, C],
             presence logits [B, 1].
         """
+        if fusable_in_bfloat16(image_embeddings):
+            with torch.autocast("cpu", enabled=False):  # with few tokens float32 is faster, in its own order
+                return self.forward(
+                    image_embeddings.float(),
+                    image_pe.float(),
+                    sparse_prompt_embeddings.float(),
+                    dense_prompt_embeddings.float(),
+                    multimask_output,
+                    repeat_image,
+                    high_res_features and [level.float() for level in high_res_features],
+                    picture,
+                    prompt_mask,
+                )
         masks, iou_pred, mask_tokens, object_score_logits = self.predict_masks(
             image_embeddings,
             image_pe,
@@ -158,6 +172,14 @@ class MaskDecoder(nn.Module):
 
         Args: as of `forward`, each of batch 1.
         """
+        if fusable_in_bfloat16(image_embeddings):
+            with torch.autocast("cpu", enabled=False):
+                return self.prepare(
+                    image_embeddings.float(),
+                    image_pe.float(),
+                    dense_prompt_embeddings.float(),
+                    [level.float() for level in high_res_features],
+                )
         if not cpu_decoder.suits(self, image_embeddings, 0):
             return None
         high_res = high_res_features if self.use_high_res_features else None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sam2.modeling.layers import MLP
 from sam2.modeling.position_encoding import TableCache, axial_rotation, rotate
 from sam2.ops.attention import attention, read
-from sam2.ops.linear import fusable, is_plain, linear_of_picture
+from sam2.ops.linear import fusable, fusable_in_bfloat16, is_plain, linear_of_picture
 
 
 def pool_grids(x: Tensor, placed: int, side: int) -> Tensor:
@@ -195,7 +195,10 @@ class RoPEAttention(Attention):
         """Whether values narrower than a head are projected after they were read."""
         dropout = self.dropout_p if self.training else 0.0
         return (
-            self.kv_in_dim < q_BGND.shape[-1] and dropout == 0.0 and fusable(q_BGND) and is_plain(self.v_proj)
+            self.kv_in_dim < q_BGND.shape[-1]
+            and dropout == 0.0
+            and (fusable(q_BGND) or fusable_in_bfloat16(q_BGND))
+            and is_plain(self.v_proj)
         )
 
     def _read_then_project(
