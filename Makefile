@@ -12,8 +12,9 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+# GOMP_SPINCOUNT: quick beside busy programs, too (docs/speed.md)
 demo: .venv/.installed
-	$(BIN)/python examples/demo.py --out out
+	GOMP_SPINCOUNT=3000 $(BIN)/python examples/demo.py --out out
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -39,6 +39,10 @@ examples:
 """
 
 USER_ERROR, FAULT, INTERRUPTED = 2, 1, 130
+SPINS = 3000
+"""How often a thread of GNU's OpenMP (PyTorch's on Linux) looks whether the others are done before it sleeps.
+By default 300,000 times, a millisecond: where another program has one of the cores, the thread that lost its
+place waits for it each time, and two threads take ten times as long as one (`bench/busy.py`)."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -69,12 +73,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _wait_asleep() -> None:
+    """Sets `SPINS`, unless the user says how threads wait, or PyTorch has read it already."""
+    if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status.
 
     0: done; 2: the user's input cannot be used, one line on stderr says why; 1: a fault of the machine or of
     this package; 130: stopped by Ctrl-C. `--debug` shows the traceback of an error.
     """
+    _wait_asleep()
     given = sys.argv[1:] if argv is None else argv
     args = build_parser().parse_args(join_negative_values(given))
     with warnings.catch_warnings():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sam2.backend import use_backend
 from sam2.build_sam import build_sam2
@@ -104,11 +105,23 @@ def test_exported_for_onnx(model: SAM2Base, tmp_path: Path) -> None:
 @openvino
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="NNCF is not installed: '.[openvino]'")
-def test_int8_of_the_default_model_keeps_its_masks(tmp_path: Path) -> None:
-    options = ExportOptions(precision="int8", calibration_pictures=8)
-    report = export_model(build_sam2(), tmp_path / "made", options)
+def test_int8_of_the_default_model_keeps_its_masks_and_serves_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "made"
+    asked = ["export", "--precision", "int8", "--calibration-pictures", "8", "--out", str(made)]
+    assert main(asked) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((made / "export.json").read_text())
     assert report["masks_compared"] > 30
     assert report["mask_iou"] >= 0.9
+    picture, out = tmp_path / "photo.png", tmp_path / "out"
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture)
+    encoder = str(made / "encoder.xml")
+    given = ["segment", str(picture), "--point", "20,20", "--backend", encoder, "--out", str(out)]
+    assert main(given) == 0
+    assert json.loads((out / "result.json").read_text())["model"]["backend"] == encoder
 
 
 def test_without_openvino(model: SAM2Base, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -132,18 +145,3 @@ def test_backends_that_are_none(model: SAM2Base, tmp_path: Path) -> None:
     for options in ({"format": "onnx", "precision": "int8"}, {"format": "tflite"}, {"precision": "int4"}):
         with pytest.raises(ValueError, match=r"(format|precision|int8) is"):
             ExportOptions(**options)
-
-
-@openvino
-def test_from_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", "--out", str(tmp_path / "made")]) == 0
-    assert json.loads(capsys.readouterr().out)["encoder_difference"] < 1e-3
-    picture = tmp_path / "photo.png"
-    from PIL import Image
-
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(picture)
-    encoder = str(tmp_path / "made" / "encoder.xml")
-    out = tmp_path / "out"
-    given = ["segment", str(picture), "--point", "20,20", "--backend", encoder, "--out", str(out)]
-    assert main(given) == 0
-    assert json.loads((out / "result.json").read_text())["model"]["backend"] == encoder
