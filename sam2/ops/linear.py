@@ -118,15 +118,13 @@ def is_pointwise(layer: nn.Module) -> bool:
 def linear(layer: nn.Module, x: Tensor, activation: Activation | None = None) -> Tensor:
     """`activation(layer(x))` for a linear `layer` and `x` [..., K]: [..., N]."""
     kernel = _fused_activation(activation)
-    if kernel is not None and _many_rows(x) and is_plain(layer):
+    rough = fusable_in_bfloat16(x)
+    if kernel is not None and (rough or fusable(x)) and _many_rows(x) and is_plain(layer):
         name, algorithm = kernel
-        if fusable(x):
-            return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
-        if fusable_in_bfloat16(x):
-            bias = None if layer.bias is None else layer.bias.bfloat16()
-            return torch.ops.mkldnn._linear_pointwise(
-                x.bfloat16(), layer.weight.bfloat16(), bias, name, [], algorithm
-            )
+        weight, bias = layer.weight, layer.bias
+        if rough:
+            x, weight, bias = x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16()
+        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], algorithm)
     y = layer(x)
     return y if activation is None else activation(y)
 
