@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -34,9 +36,10 @@ def quantized(graph: Any, image_size: int, pictures: int) -> Any:
     except ModuleNotFoundError as error:
         raise ValueError("NNCF, which quantises, is not installed: pip install 'sam2[openvino]'") from error
     nncf.set_log_level("ERROR")
-    return nncf.quantize(
-        graph,
-        nncf.Dataset(model_pictures(0, pictures, image_size)),
-        model_type=nncf.ModelType.TRANSFORMER,
-        subset_size=pictures,
-    )
+    with contextlib.redirect_stdout(sys.stderr):  # its progress: what is exported is told on standard output
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(model_pictures(0, pictures, image_size)),
+            model_type=nncf.ModelType.TRANSFORMER,
+            subset_size=pictures,
+        )

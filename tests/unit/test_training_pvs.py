@@ -128,7 +128,7 @@ def test_frames_between_are_followed_and_not_learnt_from(bf16: bool) -> None:
         outcome.frames[5][0].logits.float().square().mean().backward()
         grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         found[learnt] = outcome.frames[5][0].logits.detach().float(), grads
-    assert torch.allclose(found[0][0], found[3][0], atol=0.02 if bf16 else 1e-4)
+    assert torch.allclose(found[0][0], found[3][0], atol=0.05 if bf16 else 1e-4)
     assert found[0][1].keys() == found[3][1].keys(), "what is learnt from few frames is the whole model"
     apart = [n for n, g in found[0][1].items() if not torch.allclose(g, found[3][1][n], rtol=1e-2, atol=1e-9)]
     assert any("memory_encoder" in name for name in apart)
