@@ -202,6 +202,11 @@ class Bench:
         }
         print(json.dumps(line), flush=True)
 
+    def _their_embedding(self) -> Tensor:
+        side = self.both.size // 16
+        levels = self.both.their_video.get_image_features(self.both.pixels).fpn_hidden_states
+        return levels[-1].permute(1, 2, 0).unflatten(-1, (side, side))
+
     # ------------------------------------------------------------------ cases
 
     def embed(self) -> None:
@@ -209,12 +214,7 @@ class Bench:
         self.compare(
             "embed",
             lambda: both.ours.encode_image(both.pixels).embedding,
-            lambda: (
-                both.their_video.get_image_features(both.pixels)
-                .fpn_hidden_states[-1]
-                .permute(1, 2, 0)
-                .unflatten(-1, (both.size // 16, both.size // 16))
-            ),
+            self._their_embedding,
         )
 
     def embed_bfloat16(self) -> None:
@@ -222,12 +222,7 @@ class Bench:
         self._in_bfloat16(
             "embed_bfloat16",
             lambda: both.ours.encode_image(both.pixels).embedding,
-            lambda: (
-                both.their_video.get_image_features(both.pixels)
-                .fpn_hidden_states[-1]
-                .permute(1, 2, 0)
-                .unflatten(-1, (both.size // 16, both.size // 16))
-            ),
+            self._their_embedding,
         )
 
     def _in_bfloat16(self, case: str, ours: Callable[[], Tensor], theirs: Callable[[], Tensor]) -> None:
@@ -277,12 +272,7 @@ class Bench:
         self.compare(
             "embed_int8",
             lambda: ours.encode_image(both.pixels).embedding,
-            lambda: (
-                both.their_video.get_image_features(both.pixels)
-                .fpn_hidden_states[-1]
-                .permute(1, 2, 0)
-                .unflatten(-1, (both.size // 16, both.size // 16))
-            ),
+            self._their_embedding,
             mask_iou=round(float(ious.mean()), 4),
             masks=len(ious),
         )
