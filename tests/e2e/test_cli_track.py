@@ -260,7 +260,7 @@ def test_a_second_ctrl_c_drops_everything(tmp_path, checkpoint):
     clip = write_clip(tmp_path / "clip.mp4", count=300)
     out = tmp_path / "o"
     # so many objects that the frame at work is not done when the second Ctrl-C comes
-    objects = [{"id": i + 1, "prompts": [{"points": [[4 * i, 32]]}]} for i in range(20)]
+    objects = [{"id": i + 1, "prompts": [{"points": [[i, 32]]}]} for i in range(80)]
     (tmp_path / "p.json").write_text(json.dumps({"version": 1, "objects": objects}))
     process = start_tracking(clip, checkpoint, out, "--prompts", tmp_path / "p.json")
     process.send_signal(signal.SIGINT)
