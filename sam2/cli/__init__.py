@@ -41,7 +41,7 @@ examples:
 USER_ERROR, FAULT, INTERRUPTED = 2, 1, 130
 SPINS = 3000
 """How often a thread of GNU's OpenMP (PyTorch's on Linux) looks whether the others are done before it sleeps.
-By default 300,000 times, a millisecond: where another program has one of the cores, the thread that lost its
+By default 300,000 times: where another program has one of the cores, the thread that lost its
 place waits for it each time, and two threads take ten times as long as one (`bench/busy.py`)."""
 
 

@@ -18,9 +18,9 @@ from sam2.export.folders import new_folder
 from sam2.export.graphs import EncoderGraph, decoder_inputs
 from sam2.modeling.sam2_base import SAM2Base
 from sam2.ops.compiler import compile_obstacle
+from sam2.ops.precision import dtype_of
 
 LEAST_TORCH = "2.7"
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 LARGEST_DIFFERENCE = 1e-3
 """Of what a float32 part gives from what PyTorch gives, relative to the largest value."""
 
@@ -73,8 +73,7 @@ def export_bundle(model: SAM2Base, folder: str | os.PathLike[str], dtype: str = 
         ValueError: no C++ compiler (with the mend), PyTorch below 2.7, another dtype, a folder with something
             in it, a model without features of high resolution, or results too far from PyTorch's.
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}: say one of {', '.join(DTYPES)}")
+    precision = dtype_of(dtype)
     if model.training:
         raise ValueError("a model is exported in mode='eval'")
     if not model.use_high_res_features_in_sam:
@@ -87,8 +86,8 @@ def export_bundle(model: SAM2Base, folder: str | os.PathLike[str], dtype: str = 
     began = time.monotonic()
     with new_folder(Path(folder)) as aside, torch.no_grad():
         report: dict[str, Any] = BundleHeader.of(model, dtype).to_json()
-        encoder, differences = _encoder(model, DTYPES[dtype], aside / ENCODER)
-        differences |= _decoder(model, DTYPES[dtype], aside / DECODER)
+        encoder, differences = _encoder(model, precision, aside / ENCODER)
+        differences |= _decoder(model, precision, aside / DECODER)
         for part, difference in differences.items():
             if dtype == "float32" and difference > LARGEST_DIFFERENCE:
                 raise ValueError(

@@ -190,7 +190,7 @@ def test_without_a_compiler(
     assert main(["export", "--aot", "--device", "cpu", "--out", str(tmp_path / "made")]) == 2
     assert "C++ compiler" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="dtype is 'int8'"):
+    with pytest.raises(ValueError, match="precision 'int8' is unknown"):
         export_bundle(model, tmp_path / "made", "int8")
 
 
